@@ -1,0 +1,89 @@
+# Each habit is one target; `make help` lists them. Everything installs into .venv and .tools, nothing anywhere else.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+TOOLS := .tools
+UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/uv/bin/uv)
+GHZ_VERSION := v0.120.0
+GRPCURL_VERSION := v1.9.3
+export PATH := $(CURDIR)/$(BIN):$(CURDIR)/$(TOOLS)/bin:$(PATH)
+
+.PHONY: help demo up test unit check gen tools lock breaking format clean
+
+help: ## List what make can do
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  \033[36mmake %-9s\033[0m %s\n", $$1, $$2}'
+
+demo: $(VENV)/run.stamp ## Start the whole mesh, ingest this project's docs and ask them a question
+	weft demo $(ARGS)
+
+up: $(VENV)/run.stamp ## Start the whole mesh in the foreground
+	weft up $(ARGS)
+
+test: $(VENV)/dev.stamp tools check ## Check everything and run every test
+	pytest $(ARGS)
+
+unit: $(VENV)/dev.stamp ## Run the tests that start no mesh
+	pytest -m "not e2e" $(ARGS)
+
+check: $(VENV)/dev.stamp ## Lint, types, import rules, protos, and that gen/ is up to date
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports --no-logo
+	buf lint
+	buf format --diff --exit-code --path proto/weft
+	$(MAKE) --no-print-directory breaking
+	python -m tests.check_gen
+
+breaking: $(VENV)/dev.stamp ## Compare the protos with the last commit on main
+	@if git rev-parse -q --verify main:proto/weft >/dev/null 2>&1; then \
+	  buf breaking --against '.git#branch=main'; \
+	else echo "buf breaking: no protos on a branch named main to compare with"; fi
+
+gen: $(VENV)/dev.stamp ## Regenerate gen/ from proto/
+	python -m tests.check_gen --write
+
+format: $(VENV)/dev.stamp ## Format Python and protos
+	ruff format .
+	ruff check --fix .
+	buf format -w --path proto/weft
+
+lock: ## Compile the pinned requirements anew
+	$(UV) pip compile -q --upgrade --generate-hashes --no-header --universal --python-version 3.11 --group dev pyproject.toml -o requirements/dev.txt
+	$(UV) pip compile -q --generate-hashes --no-header --universal --python-version 3.11 -c requirements/dev.txt pyproject.toml -o requirements/run.txt
+
+tools: $(TOOLS)/tools.stamp ## Build ghz and grpcurl (needs Go; without it the tests that use them say so)
+
+clean: ## Remove environments, tools, caches and the demo's data
+	rm -rf $(VENV) $(TOOLS) .weft .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+$(TOOLS)/uv/bin/uv:
+	$(PYTHON) -m venv $(TOOLS)/uv
+	$(TOOLS)/uv/bin/pip install -q uv
+
+# The demo needs no more than the runtime; the tests add to the same environment.
+$(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(UV)
+	@test -f $(VENV)/dev.stamp || { \
+	  test -x $(BIN)/python || $(UV) venv -q --python $(PYTHON) $(VENV); \
+	  $(UV) pip sync -q --python $(BIN)/python --require-hashes requirements/run.txt; }
+	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt pyproject.toml | $(UV)
+	@test -x $(BIN)/python || $(UV) venv -q --python $(PYTHON) $(VENV)
+	$(UV) pip sync -q --python $(BIN)/python --require-hashes requirements/dev.txt
+	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
+	@touch $@ $(VENV)/run.stamp
+
+$(TOOLS)/tools.stamp: Makefile
+	@mkdir -p $(TOOLS)/bin
+	@if command -v go >/dev/null; then \
+	  GOBIN=$(CURDIR)/$(TOOLS)/bin go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION); \
+	  GOBIN=$(CURDIR)/$(TOOLS)/bin go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION); \
+	  touch $@; \
+	else echo "Go is not installed: the tests that use ghz and grpcurl will be skipped (https://go.dev/dl)"; fi
