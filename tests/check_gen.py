@@ -1,4 +1,4 @@
-"""Generates gen/ from proto/, or (without --write) fails when the committed files differ from what would be generated."""
+"""Generates gen/ from proto/, or (without --write) fails when the committed files differ from what it would write."""
 
 import argparse
 import filecmp
@@ -57,7 +57,7 @@ def main() -> int:
         generate(Path(folder))
         changed = differences(ROOT / "gen", Path(folder))
     for name in changed:
-        print(f"gen/{name} is not what proto/ says: run `make gen` and commit it", file=sys.stderr)
+        sys.stderr.write(f"gen/{name} is not what proto/ says: run `make gen` and commit it\n")
     return 1 if changed else 0
 
 

@@ -1,0 +1,1 @@
+"""Weft's services. They share `services.kit` and the generated contracts in `weft`, and never import each other."""
