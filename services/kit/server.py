@@ -1,5 +1,7 @@
 """A gRPC server with what every service owes its callers: health, reflection, limits, a clear word on a busy port."""
 
+from collections.abc import Sequence
+
 import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -34,12 +36,21 @@ def message_options(settings: GrpcSettings) -> list[tuple[str, int]]:
 class GrpcServer:
     """One server on one port. Add servicers through `grpc`, then `start`; `stop` drains.
 
-    `services` are the full names that health and reflection list.
+    `services` are the full names that health and reflection list; reflection lists `described` too.
     """
 
-    def __init__(self, address: str, services: list[str], settings: GrpcSettings, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        address: str,
+        services: list[str],
+        settings: GrpcSettings,
+        registry: CollectorRegistry,
+        *,
+        described: Sequence[str] = (),
+    ) -> None:
         self.address = address
         self._services = services
+        self._described = described
         self.grpc = grpc.aio.server(
             interceptors=[*trace_interceptors(), EdgeInterceptor(CallMetrics(registry))],
             options=[
@@ -60,7 +71,12 @@ class GrpcServer:
     async def start(self) -> int:
         """Listens and returns the port; raises AddressInUse. Health says SERVING only after `serving(True)`."""
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
-        names = [*self._services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
+        names = [
+            *self._services,
+            *self._described,
+            health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+            reflection.SERVICE_NAME,
+        ]
         reflection.enable_server_reflection(names, self.grpc)
         try:
             port = self.grpc.add_insecure_port(self.address)

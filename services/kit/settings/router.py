@@ -37,6 +37,11 @@ class RouterSettings(Section):
         default=1024 * 1024, ge=1024, description="Text that may wait for a slow client before its answer is cut."
     )
     progress_every_s: float = Field(default=4.0, gt=0.0, le=5.0, description="Silence before a `progress` event.")
+    deadline_margin_s: float = Field(
+        default=0.1,
+        ge=0.0,
+        description="How long before a call's own deadline its answer is ended, to be told in time.",
+    )
     default_timeout_s: float = Field(default=600.0, gt=0.0, description="Deadline of a request that brings none.")
     max_prompt_bytes: int = Field(default=2 * 1024 * 1024, ge=1, description="Bytes of all messages together.")
     max_messages: int = Field(default=1024, ge=1, description="Messages of one request.")

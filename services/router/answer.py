@@ -1,0 +1,125 @@
+"""One answer on its way to its client: what was sent, and what has to be said before the next token."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from weft.chat.v1.chat_pb2 import TokenLogprob
+from weft.retriever.v1.retriever_pb2 import Passage
+
+from services.kit.clock import Now
+from services.router.core.chat import FinishReason, Usage
+from services.router.core.recover import Ended
+from services.router.events import Accepted, Event, Failed, Finished, Moved, PassagesFound, Progress, Stage, Timing
+from services.router.flow import Flow
+
+
+class Client(Protocol):
+    """Who gets an answer: a gRPC stream, a turn of a conversation, an OpenAI client."""
+
+    async def tokens(self, text: str, index: int, ids: list[int], logprobs: list[TokenLogprob]) -> None:
+        """New tokens; returns when the transport took them, so a slow client holds its own answer alone."""
+        ...
+
+    async def event(self, event: Event) -> None:
+        """Anything else."""
+        ...
+
+
+class Answer:
+    """The state of one request that outlives a worker. Times are on the clock that is handed in, in seconds."""
+
+    def __init__(self, request_id: str, client: Client, now: Now) -> None:
+        self.request_id = request_id
+        self.client = client
+        self.now = now
+        self.arrived_s = now()
+        self.token_ids: list[int] = []
+        """Every token that the client has; the next index is their number."""
+        self.prompt_tokens = 0
+        self.first_token_s: float | None = None
+        self.retrieval_s: float | None = None
+        self.attempts = 0
+        self.accepted = False
+        self.cancelled = False
+        self._flow: Flow | None = None
+        self._model = ""
+        self._worker_id = ""
+        self._pick_reason = ""
+        self._left: tuple[str, str] | None = None
+        self._passages: Sequence[Passage] | None = None
+
+    def __repr__(self) -> str:
+        return f"Answer({self.request_id} on {self._worker_id or '-'} tokens={len(self.token_ids)})"
+
+    @property
+    def usage(self) -> Usage:
+        """What it has taken so far, as the router counts it."""
+        return Usage(self.prompt_tokens, 0, len(self.token_ids))
+
+    def found(self, passages: Sequence[Passage]) -> None:
+        """Retrieval is done; the passages are sent once the answer is accepted."""
+        self._passages = passages
+        self.retrieval_s = self.now() - self.arrived_s
+
+    def placed(self, worker_id: str, model: str, why: str) -> None:
+        """A worker was picked."""
+        self.attempts += 1
+        self._worker_id, self._model, self._pick_reason = worker_id, model, why
+
+    def left(self, worker_id: str, reason: str) -> None:
+        """The worker failed after tokens were sent: the next one's takeover is told as `moved`."""
+        self._left = (worker_id, reason)
+
+    def attach(self, flow: Flow) -> None:
+        """Tokens come through this flow from now on."""
+        self._flow = flow
+        if self.cancelled:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """The client cancels: the answer finishes with what it has, reason CANCELLED."""
+        self.cancelled = True
+        if self._flow is not None:
+            self._flow.end(Ended(FinishReason.CANCELLED, self.usage))
+
+    async def begin(self, prompt_tokens: int) -> None:
+        """The worker took the request: says so, and whatever was waiting to be said after that."""
+        self.prompt_tokens = prompt_tokens or self.prompt_tokens
+        await self._accept(self._worker_id)
+        if self._left:
+            (from_id, reason), self._left = self._left, None
+            await self.client.event(Moved(from_id, self._worker_id, reason, len(self.token_ids)))
+
+    async def progress(self, stage: Stage) -> None:
+        """Nothing came for a while: tells the client that the request is alive."""
+        await self._accept(self._worker_id)
+        await self.client.event(Progress(stage))
+
+    async def _accept(self, worker_id: str) -> None:
+        if not self.accepted:
+            self.accepted = True
+            await self.client.event(Accepted(self.request_id, worker_id, self._model, self._pick_reason))
+        if self._passages is not None:
+            passages, self._passages = self._passages, None
+            await self.client.event(PassagesFound(passages))
+
+    async def tokens(self, text: str, ids: list[int], logprobs: list[TokenLogprob]) -> None:
+        """Sends tokens and counts them."""
+        index = len(self.token_ids)
+        if not index:
+            self.first_token_s = self.now()
+        self.token_ids += ids
+        await self.client.tokens(text, index, ids, logprobs)
+
+    async def finish(self, ended: Ended) -> None:
+        """The last event. Completion tokens are those that the client has, however many workers it took."""
+        await self._accept(self._worker_id)
+        ttft_s = None if self.first_token_s is None else self.first_token_s - self.arrived_s
+        timing = Timing(self.now() - self.arrived_s, ttft_s, self.retrieval_s)
+        prompt_tokens = ended.usage.prompt_tokens or self.prompt_tokens
+        usage = Usage(prompt_tokens, ended.usage.cached_tokens, len(self.token_ids))
+        await self.client.event(Finished(ended.reason, usage, timing, self._worker_id, self.attempts))
+
+    async def fail(self, failed: Failed) -> None:
+        """The last event of an answer that was accepted and failed."""
+        await self.client.event(failed)

@@ -1,0 +1,96 @@
+"""What a client asks for, and how an answer can end, as plain values."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Role(Enum):
+    """Who wrote a message."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to choose tokens and when to stop. None leaves it to the worker; ranges stand in chat.proto."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A metadata key whose value must be one of some."""
+
+    key: str
+    values: tuple[str, ...]
+
+
+class SearchMode(Enum):
+    """How to search."""
+
+    HYBRID = "hybrid"
+    DENSE = "dense"
+    BM25 = "bm25"
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """What to look up before the answer; `top_k` from 1 to 20."""
+
+    index: str = ""
+    top_k: int = 5
+    document_ids: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    mode: SearchMode = SearchMode.HYBRID
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A checked request. `model` may be empty; `raw_prompt` replaces the messages for text completions."""
+
+    model: str
+    messages: tuple[Message, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+    tenant: str = ""
+    session_id: str = ""
+    retrieval: Retrieval | None = None
+    timeout_s: float | None = None
+    raw_prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that an answer took."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class FinishReason(Enum):
+    """Why an answer ended well."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    DEADLINE = "deadline"
+    CANCELLED = "cancelled"

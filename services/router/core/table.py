@@ -1,0 +1,154 @@
+"""The worker table: which workers are known, how they are, and how many answers each holds. Time is an argument."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from services.router.core.worker import Hello, Load, Worker, WorkerState
+
+
+@dataclass(frozen=True, slots=True)
+class TableFull:
+    """The table holds as many workers as it may."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class IdTaken:
+    """Another worker, whose link is up, has this id."""
+
+    address: str
+
+
+class WorkerTable:
+    """Rows by worker id, and every model that ever had a worker.
+
+    At `limit` rows a new worker is refused; those known keep their rows until `forget` drops them.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rows: dict[str, Worker] = {}
+        self._models: dict[str, float] = {}
+        self.version = 0
+        """Counts changes that a watcher would see."""
+
+    def __repr__(self) -> str:
+        return f"WorkerTable({list(self._rows.values())})"
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(sorted(self._rows.values(), key=lambda row: row.worker_id))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, worker_id: str) -> Worker | None:
+        """The row, if the worker is known."""
+        return self._rows.get(worker_id)
+
+    @property
+    def models(self) -> dict[str, float]:
+        """Every model that ever had a worker, with the time at which it first had one."""
+        return self._models
+
+    def announce(self, worker_id: str, address: str, now_s: float) -> Worker | TableFull | IdTaken:
+        """A worker says that it can be dialled at `address`; its row, new or known."""
+        row = self._rows.get(worker_id)
+        if row is None:
+            if len(self._rows) >= self._limit:
+                return TableFull(self._limit)
+            row = self._rows[worker_id] = Worker(worker_id, address)
+            self.version += 1
+        elif row.address != address:
+            if row.state not in (WorkerState.AWAY, WorkerState.CONNECTING):
+                return IdTaken(row.address)
+            row.address = address
+            self.version += 1
+        row.announced_s = now_s
+        return row
+
+    def link_up(self, known_as: str, hello: Hello, now_s: float) -> Worker | IdTaken:
+        """The worker known as `known_as` opened its link and said who it is; it serves from now on."""
+        row = self._rows.pop(known_as)
+        other = self._rows.get(hello.worker_id)
+        if other is not None and other.state is not WorkerState.AWAY:
+            self._rows[known_as] = row
+            return IdTaken(other.address)
+        row.worker_id = hello.worker_id
+        self._rows[hello.worker_id] = row
+        if row.hello is None or row.hello.incarnation != hello.incarnation:
+            row.restarts += row.hello is not None
+            row.since_s = now_s
+            row.drained_by_router = False
+        row.hello = hello
+        row.load = Load()
+        self._models.setdefault(hello.model, now_s)
+        self._set_state(row)
+        self.version += 1
+        return row
+
+    def link_down(self, worker_id: str, reason: str, now_s: float) -> None:
+        """The worker's link is lost. What was placed on it is released by whoever placed it."""
+        row = self._rows.get(worker_id)
+        if row is None:
+            return
+        if row.state is not WorkerState.AWAY:
+            row.away_since_s = now_s
+        row.state, row.state_reason, row.load = WorkerState.AWAY, reason, Load()
+        self.version += 1
+
+    def report(self, worker_id: str, load: Load) -> None:
+        """The worker pushed a reading of its load."""
+        row = self._rows[worker_id]
+        if load != row.load:
+            row.load = load
+            self._set_state(row)
+            self.version += 1
+
+    def drain(self, worker_id: str) -> Worker | None:
+        """Gives the worker no more picks until its process starts anew; None where it is not known."""
+        row = self._rows.get(worker_id)
+        if row is not None:
+            row.drained_by_router = True
+            if row.state is WorkerState.SERVING:
+                self._set_state(row)
+            self.version += 1
+        return row
+
+    def reserve(self, worker_id: str) -> None:
+        """An answer was placed on the worker."""
+        self._rows[worker_id].in_flight += 1
+        self.version += 1
+
+    def release(self, worker_id: str, *, finished: bool | None) -> None:
+        """An answer left the worker: finished, failed, or (None) neither, since its client left or it was refused."""
+        row = self._rows.get(worker_id)
+        if row is None:
+            return
+        row.in_flight -= 1
+        row.finished += finished is True
+        row.failed += finished is False
+        self.version += 1
+
+    def forget(self, older_than_s: float) -> list[str]:
+        """Drops workers that are away since before `older_than_s` and hold nothing; their ids."""
+        gone = [
+            row.worker_id
+            for row in self
+            if row.state is WorkerState.AWAY
+            and not row.in_flight
+            and max(row.away_since_s, row.announced_s) < older_than_s
+        ]
+        for worker_id in gone:
+            del self._rows[worker_id]
+            self.version += 1
+        return gone
+
+    @staticmethod
+    def _set_state(row: Worker) -> None:
+        if row.load.draining:
+            row.state, row.state_reason = WorkerState.DRAINING, "the worker is stopping"
+        elif row.drained_by_router:
+            row.state, row.state_reason = WorkerState.DRAINING, "drained by an operator"
+        else:
+            row.state, row.state_reason = WorkerState.SERVING, ""

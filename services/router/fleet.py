@@ -1,0 +1,118 @@
+"""Keeps one link to each known worker: dials it, redials it with backoff, and tells the table how it is."""
+
+import asyncio
+
+import grpc.aio
+import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from services.kit.channels import dial
+from services.kit.clock import Now
+from services.kit.errors import Exhausted, InvalidArgument, Unavailable
+from services.kit.settings.router import RouterSettings
+from services.kit.settings.shared import GrpcSettings
+from services.router.core.table import IdTaken, TableFull, WorkerTable
+from services.router.core.worker import Load
+from services.router.link import Link
+
+REDIAL_FIRST_S = 0.1
+REDIAL_LONGEST_S = 2.0
+
+
+class Fleet:
+    """Owns the tasks and channels of all links; `close` ends them."""
+
+    def __init__(self, table: WorkerTable, settings: RouterSettings, grpc: GrpcSettings, now: Now) -> None:
+        self._table = table
+        self._settings = settings
+        self._grpc = grpc
+        self._now = now
+        self._links: dict[str, Link] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._log = structlog.get_logger("fleet")
+
+    def __repr__(self) -> str:
+        return f"Fleet(links={sorted(self._links)})"
+
+    def link(self, worker_id: str) -> Link | None:
+        """The worker's link while it is up."""
+        return self._links.get(worker_id)
+
+    def announce(self, worker_id: str, address: str) -> None:
+        """A worker can be reached at host:port; it is dialled unless it is already. Raises when it cannot be taken."""
+        row = self._table.announce(worker_id, address, self._now())
+        if isinstance(row, TableFull):
+            raise Exhausted(
+                f"the router knows {row.limit} workers and takes no more; raise router.max_workers",
+                reason="TOO_MANY_WORKERS",
+                retry_delay_s=self._settings.register_every_s,
+            )
+        if isinstance(row, IdTaken):
+            raise InvalidArgument(
+                f"another worker called {worker_id} serves at {row.address}; give this one another worker_id",
+                reason="WORKER_ID_TAKEN",
+                field="worker_id",
+            )
+        if address not in self._tasks:
+            self._tasks[address] = asyncio.create_task(self._keep(row.worker_id, address), name=f"link-{address}")
+
+    def forget(self) -> None:
+        """Stops dialling workers that are away for too long and no longer announce themselves."""
+        gone = self._table.forget(self._now() - self._settings.forget_after_s)
+        known = {row.address for row in self._table} | set(self._settings.workers)
+        for address in [address for address in self._tasks if address not in known]:
+            self._tasks.pop(address).cancel()
+        if gone:
+            self._log.info("workers_forgotten", workers=gone)
+
+    async def close(self) -> None:
+        """Ends every link and waits for its task."""
+        tasks, self._tasks = list(self._tasks.values()), {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep(self, known_as: str, address: str) -> None:
+        """Connects, runs the link until it is lost, and again, for as long as the worker is known."""
+        async with dial(address, self._grpc, own_connection=True) as channel:
+            while True:
+                link = await self._connect(channel, known_as, address)
+                row = self._table.link_up(known_as, link.hello, self._now())
+                if isinstance(row, IdTaken):
+                    self._log.error("worker_id_taken", worker=link.hello.worker_id, by=row.address, address=address)
+                    link.close()
+                    await asyncio.sleep(self._settings.register_every_s)
+                    continue
+                known_as = row.worker_id
+                await self._run(link, known_as, address)
+
+    async def _run(self, link: Link, worker_id: str, address: str) -> None:
+        def on_load(load: Load) -> None:
+            self._table.report(worker_id, load)
+
+        self._links[worker_id] = link
+        self._log.info("worker_up", worker=worker_id, address=address, model=link.hello.model)
+        reason = "the router stops"
+        try:
+            reason = await link.run(on_load)
+        finally:
+            del self._links[worker_id]
+            self._table.link_down(worker_id, reason, self._now())
+            self._log.warning("worker_down", worker=worker_id, address=address, reason=reason)
+
+    async def _connect(self, channel: grpc.aio.Channel, known_as: str, address: str) -> Link:
+        """Tries until the worker answers, with backoff, and logs the first failure of a row alone."""
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(Unavailable),
+            wait=wait_random_exponential(multiplier=REDIAL_FIRST_S, max=REDIAL_LONGEST_S),
+        )
+        async for attempt in attempts:
+            with attempt:
+                try:
+                    return await Link.connect(channel, self._settings.router_id, self._settings.link_queue_limit)
+                except Unavailable as error:
+                    if attempt.retry_state.attempt_number == 1:
+                        self._log.info("dial_failed", worker=known_as, address=address, reason=error.message)
+                        self._table.link_down(known_as, error.message, self._now())
+                    raise
+        raise AssertionError("retrying has no end but success")

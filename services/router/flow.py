@@ -1,0 +1,110 @@
+"""One answer's place on a link: what its worker sent and its client has not taken yet."""
+
+import asyncio
+
+from weft.chat.v1.chat_pb2 import TokenLogprob
+from weft.worker.v1.worker_pb2 import Delta
+
+from services.router.core.recover import Failure, FailureKind, Outcome
+
+
+class Flow:
+    """Filled by the link's reader, emptied by the relay; neither waits for the other.
+
+    What arrives while the client is slow piles up here and leaves as one message. At `limit_bytes` of text, or four
+    times as many tokens as that holds at one byte each, the answer ends with SLOW_CLIENT.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_limit_bytes",
+        "_next_index",
+        "_waiter",
+        "ids",
+        "logprobs",
+        "outcome",
+        "prompt_tokens",
+        "texts",
+        "ticked",
+    )
+
+    def __init__(self, next_index: int, limit_bytes: int) -> None:
+        self.texts: list[str] = []
+        self.ids: list[int] = []
+        self.logprobs: list[TokenLogprob] = []
+        self.prompt_tokens: int | None = None
+        self.outcome: Outcome | None = None
+        self.ticked = False
+        self._next_index = next_index
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"Flow(next={self._next_index} pending={len(self.ids)} outcome={self.outcome})"
+
+    def tokens(self, delta: Delta) -> None:
+        """The worker sent tokens. A gap in the indexes ends the flow: nothing after it could be put right."""
+        if self.outcome is not None:
+            return
+        ids = delta.token_ids
+        if delta.index != self._next_index:
+            text = f"the worker sent token {delta.index} where {self._next_index} was due"
+            self.end(Failure(FailureKind.INTERNAL, text, "INDEX_GAP"))
+            return
+        self._next_index += len(ids)
+        self.ids += ids
+        self.texts.append(delta.text)
+        if delta.logprobs:
+            self.logprobs += delta.logprobs
+        # A token without text still takes room, so that an answer of empty texts is bounded too.
+        self._bytes += len(delta.text) + 4
+        if self._bytes > self._limit_bytes:
+            text = f"the client did not read for so long that {self._bytes} bytes were waiting; read faster"
+            self.end(Failure(FailureKind.SLOW_CLIENT, text, "SLOW_CLIENT"))
+            return
+        self.wake()
+
+    def started(self, prompt_tokens: int) -> None:
+        """The worker took the request."""
+        self.prompt_tokens = prompt_tokens
+        self.wake()
+
+    def end(self, outcome: Outcome) -> None:
+        """The answer is over on this worker; the first outcome stands."""
+        if self.outcome is None:
+            self.outcome = outcome
+            self.wake()
+
+    def tick(self) -> None:
+        """Nothing came for a while."""
+        self.ticked = True
+        self.wake()
+
+    @property
+    def next_index(self) -> int:
+        """Index of the next token that the worker will send."""
+        return self._next_index
+
+    def take(self) -> tuple[str, list[int], list[TokenLogprob]]:
+        """All that is pending, leaving nothing."""
+        taken = "".join(self.texts), self.ids, self.logprobs
+        self.texts, self.ids, self._bytes = [], [], 0
+        if taken[2]:
+            self.logprobs = []
+        return taken
+
+    async def wait(self) -> None:
+        """Returns at the next `wake`; at once where something is pending. One waiter at a time."""
+        if self.texts or self.outcome is not None or self.prompt_tokens is not None or self.ticked:
+            return
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def wake(self) -> None:
+        """Lets the waiter go on."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,103 @@
+"""Answers on their way to OpenAI clients: as server-sent events, or gathered into one body."""
+
+from typing import Any
+
+import grpc.aio
+from google.api.httpbody_pb2 import HttpBody
+from weft.chat.v1.chat_pb2 import TokenLogprob
+
+from services.kit.errors import WeftError
+from services.router.core.chat import FinishReason, Usage
+from services.router.events import Accepted, Event, Failed, Finished, Moved, PassagesFound, Progress
+from services.router.openai.format import ALIVE, DONE, Chunks, Shape, whole_json
+
+EVENT_STREAM = "text/event-stream"
+JSON = "application/json"
+
+
+class SseClient:
+    """Writes each event as chunks; a failure is a chunk too, since the status is sent already."""
+
+    def __init__(
+        self, context: grpc.aio.ServicerContext[Any, Any], shape: Shape, created_s: int, *, include_usage: bool
+    ) -> None:
+        self._write = context.write
+        self._shape = shape
+        self._created_s = created_s
+        self._include_usage = include_usage
+        self._chunks: Chunks | None = None
+
+    async def tokens(self, text: str, index: int, ids: list[int], logprobs: list[TokenLogprob]) -> None:
+        """See answer.Client. Tokens that complete no text are no chunk."""
+        assert self._chunks is not None, "an answer is accepted before its first token"
+        if text or logprobs:
+            await self._send(self._chunks.tokens(text, logprobs))
+
+    async def event(self, event: Event) -> None:
+        """See answer.Client."""
+        match event:
+            case Accepted():
+                self._chunks = Chunks(self._shape, event.request_id, event.model, self._created_s)
+                # Headers go out with the first bytes, so even a stream without a first chunk sends some.
+                await self._send(self._chunks.first() or ALIVE)
+            case Progress() | Moved():
+                await self._send(ALIVE)
+            case PassagesFound():
+                return
+            case Finished():
+                assert self._chunks is not None, "an answer is accepted before it ends"
+                usage = self._chunks.usage(event.usage) if self._include_usage else b""
+                await self._send(self._chunks.last(event.reason) + usage + DONE)
+            case Failed():
+                assert self._chunks is not None, "an answer that was not accepted fails with a status"
+                await self._send(self._chunks.failed(event.error) + DONE)
+
+    async def _send(self, data: bytes) -> None:
+        await self._write(HttpBody(content_type=EVENT_STREAM, data=data))
+
+
+class WholeClient:
+    """Gathers an answer; `body` is what to send when it is complete. The answer's length bounds what it holds."""
+
+    def __init__(self, shape: Shape, created_s: int) -> None:
+        self._shape = shape
+        self._created_s = created_s
+        self._texts: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._request_id = self._model = ""
+        self._reason = FinishReason.STOP
+        self._usage = Usage()
+        self._error: WeftError | None = None
+
+    async def tokens(self, text: str, index: int, ids: list[int], logprobs: list[TokenLogprob]) -> None:
+        """See answer.Client."""
+        self._texts.append(text)
+        self._logprobs += logprobs
+
+    async def event(self, event: Event) -> None:
+        """See answer.Client."""
+        match event:
+            case Accepted():
+                self._request_id, self._model = event.request_id, event.model
+            case Finished():
+                self._reason, self._usage = event.reason, event.usage
+            case Failed():
+                self._error = event.error
+            case _:
+                return
+
+    def body(self) -> HttpBody:
+        """The whole answer. Raises the error where it failed: nothing was sent, so it can be a status."""
+        if self._error is not None:
+            raise self._error
+        data = whole_json(
+            self._shape,
+            self._request_id,
+            self._model,
+            self._created_s,
+            "".join(self._texts),
+            self._logprobs,
+            self._reason,
+            self._usage,
+        )
+        return HttpBody(content_type=JSON, data=data)

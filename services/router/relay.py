@@ -1,0 +1,79 @@
+"""Moves one answer's tokens from its worker's link to its client. It decides nothing: the outcome goes to dispatch."""
+
+import asyncio
+
+from services.kit.clock import Now
+from services.router.answer import Answer
+from services.router.convert import start_message
+from services.router.core.chat import Chat
+from services.router.core.recover import Failure, FailureKind, Outcome
+from services.router.core.worker import Worker
+from services.router.events import Stage
+from services.router.fleet import Fleet
+from services.router.flow import Flow
+
+
+class LinkRelay:
+    """Runs answers over the fleet's links. `tick_s` is how often a silent answer is looked at."""
+
+    def __init__(self, fleet: Fleet, now: Now, *, tick_s: float, buffer_bytes: int) -> None:
+        self._fleet = fleet
+        self._now = now
+        self._tick_s = tick_s
+        self._buffer_bytes = buffer_bytes
+
+    async def run(self, worker: Worker, chat: Chat, answer: Answer, deadline_s: float) -> Outcome:
+        """See ports.Relay."""
+        link = self._fleet.link(worker.worker_id)
+        if link is None:
+            return Failure(FailureKind.LINK_LOST, f"the link to {worker.worker_id} is down", "LINK_LOST")
+        flow = Flow(len(answer.token_ids), self._buffer_bytes)
+        answer.attach(flow)
+        left_s = max(0.0, deadline_s - self._now())
+        number = link.start(flow, start_message(chat, answer.request_id, answer.token_ids, left_s))
+        watch = _Watch(flow, left_s, self._tick_s)
+        try:
+            return await self._move(flow, answer)
+        finally:
+            watch.stop()
+            link.leave(number)
+
+    async def _move(self, flow: Flow, answer: Answer) -> Outcome:
+        while True:
+            await flow.wait()
+            if flow.prompt_tokens is not None:
+                prompt_tokens, flow.prompt_tokens = flow.prompt_tokens, None
+                await answer.begin(prompt_tokens)
+            if flow.texts:
+                await answer.tokens(*flow.take())
+            elif flow.outcome is not None:
+                return flow.outcome
+            elif flow.ticked:
+                await answer.progress(Stage.DECODE if answer.token_ids else Stage.PREFILL)
+            flow.ticked = False
+
+
+class _Watch:
+    """One answer's timers: its deadline, and a tick where nothing came since the last one. Neither costs a token."""
+
+    def __init__(self, flow: Flow, left_s: float, tick_s: float) -> None:
+        self._flow = flow
+        self._tick_s = tick_s
+        self._seen_index = -1
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.call_later(left_s, self._expire)
+        self._timer = self._loop.call_later(tick_s, self._tick)
+
+    def _expire(self) -> None:
+        self._flow.end(Failure(FailureKind.DEADLINE, "the deadline passed before the answer was complete", "DEADLINE"))
+
+    def _tick(self) -> None:
+        if self._flow.next_index == self._seen_index:
+            self._flow.tick()
+        self._seen_index = self._flow.next_index
+        self._timer = self._loop.call_later(self._tick_s, self._tick)
+
+    def stop(self) -> None:
+        """Cancels both timers."""
+        self._deadline.cancel()
+        self._timer.cancel()

@@ -1,0 +1,139 @@
+"""Turns an answer's events into the router's own messages."""
+
+from collections.abc import Iterable
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from weft.chat.v1 import chat_pb2
+from weft.router.v1 import router_pb2
+
+from services.kit.errors import WeftError, rpc_code, seconds_to_duration
+from services.router.convert import WIRE_REASONS
+from services.router.core.pick import Lost, Pick
+from services.router.core.worker import Worker, WorkerState
+from services.router.events import Accepted, Event, Failed, Finished, Moved, PassagesFound, Progress, Stage
+
+_STAGES = {
+    Stage.QUEUED: router_pb2.Progress.STAGE_QUEUED,
+    Stage.RETRIEVING: router_pb2.Progress.STAGE_RETRIEVING,
+    Stage.PREFILL: router_pb2.Progress.STAGE_PREFILL,
+    Stage.DECODE: router_pb2.Progress.STAGE_DECODE,
+}
+_STATES = {
+    WorkerState.CONNECTING: router_pb2.Worker.STATE_CONNECTING,
+    WorkerState.SERVING: router_pb2.Worker.STATE_SERVING,
+    WorkerState.SUSPECT: router_pb2.Worker.STATE_SUSPECT,
+    WorkerState.DRAINING: router_pb2.Worker.STATE_DRAINING,
+    WorkerState.AWAY: router_pb2.Worker.STATE_AWAY,
+}
+
+
+def event_message(event: Event) -> router_pb2.StreamChatResponse:
+    """One event as StreamChat sends it."""
+    match event:
+        case Accepted():
+            accepted = router_pb2.Accepted(
+                request_id=event.request_id,
+                worker_id=event.worker_id,
+                model=event.model,
+                pick_reason=event.pick_reason,
+            )
+            return router_pb2.StreamChatResponse(accepted=accepted)
+        case Progress():
+            return router_pb2.StreamChatResponse(progress=router_pb2.Progress(stage=_STAGES[event.stage]))
+        case PassagesFound():
+            return router_pb2.StreamChatResponse(passages=router_pb2.Passages(passages=event.passages))
+        case Moved():
+            moved = router_pb2.Moved(
+                from_worker_id=event.from_worker_id,
+                to_worker_id=event.to_worker_id,
+                reason=event.reason,
+                index=event.index,
+            )
+            return router_pb2.StreamChatResponse(moved=moved)
+        case Finished():
+            return router_pb2.StreamChatResponse(finished=_finished(event))
+        case Failed():
+            return router_pb2.StreamChatResponse(failed=failed_message(event.error))
+
+
+def _finished(event: Finished) -> router_pb2.Finished:
+    timing = event.timing
+    return router_pb2.Finished(
+        reason=WIRE_REASONS[event.reason],
+        usage=chat_pb2.Usage(
+            prompt_tokens=event.usage.prompt_tokens,
+            cached_tokens=event.usage.cached_tokens,
+            completion_tokens=event.usage.completion_tokens,
+        ),
+        timing=router_pb2.Timing(
+            ttft=None if timing.ttft_s is None else seconds_to_duration(timing.ttft_s),
+            total=seconds_to_duration(timing.total_s),
+            retrieval=None if timing.retrieval_s is None else seconds_to_duration(timing.retrieval_s),
+        ),
+        worker_id=event.worker_id,
+        attempts=event.attempts,
+    )
+
+
+def failed_message(error: WeftError) -> router_pb2.Failed:
+    """An error as an event."""
+    delay_s = error.retry_delay_s
+    return router_pb2.Failed(
+        code=rpc_code(error),
+        reason=error.reason,
+        message=error.message,
+        retry_delay=None if delay_s is None else seconds_to_duration(delay_s),
+    )
+
+
+def worker_messages(rows: Iterable[Worker], model: str, wall_offset_s: float) -> list[router_pb2.Worker]:
+    """The rows of one model, or of all where it is empty. `wall_offset_s` turns the router's clock into Unix time."""
+    return [_worker(row, wall_offset_s) for row in rows if not model or row.model == model]
+
+
+def _worker(row: Worker, wall_offset_s: float) -> router_pb2.Worker:
+    hello, load = row.hello, row.load
+    return router_pb2.Worker(
+        worker_id=row.worker_id,
+        address=row.address,
+        model=row.model,
+        engine=hello.engine if hello else "",
+        state=_STATES[row.state],
+        state_reason=row.state_reason,
+        running=load.running,
+        waiting=load.waiting,
+        queued_tokens=load.queued_tokens,
+        in_flight=row.in_flight,
+        kv_usage=load.kv_usage,
+        step_time=seconds_to_duration(load.step_time_s),
+        max_running=hello.max_running if hello else 0,
+        max_waiting=hello.max_waiting if hello else 0,
+        finished=row.finished,
+        failed=row.failed,
+        restarts=row.restarts,
+        serving_since=timestamp(row.since_s + wall_offset_s) if hello else None,
+        incarnation=hello.incarnation if hello else "",
+    )
+
+
+def timestamp(unix_s: float) -> Timestamp:
+    """Seconds since 1970 as a protobuf Timestamp."""
+    stamp = Timestamp()
+    stamp.FromNanoseconds(int(unix_s * 1e9))
+    return stamp
+
+
+def explained(found: Pick, policy: str) -> router_pb2.ExplainPickResponse:
+    """A pick with everyone who was looked at."""
+    return router_pb2.ExplainPickResponse(
+        worker_id=found.worker.worker_id if found.worker else "",
+        policy=policy,
+        candidates=[
+            router_pb2.Candidate(
+                worker_id=c.worker.worker_id,
+                score=c.score,
+                lost_because=c.worker.state_reason or c.lost.value if c.lost is Lost.NOT_SERVING else c.lost.value,
+            )
+            for c in found.candidates
+        ],
+    )
