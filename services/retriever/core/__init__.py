@@ -1,0 +1,1 @@
+"""What the retriever decides: names, chunk borders, fusion. Values in, values out; no I/O."""

@@ -1,0 +1,64 @@
+"""Reads a web page's main content with trafilatura: headings, paragraphs, lists and tables, without its furniture."""
+
+import html
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import trafilatura
+
+from services.retriever.failure import unreadable
+from services.retriever.parsing.parsed import Parsed, ParsedBuilder
+from services.retriever.parsing.text import decode
+
+_TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_LEVEL = re.compile(r"h([1-6])")
+
+
+def parse(content: bytes, name: str) -> Parsed:
+    """The page's title is its `<title>`; pages without a main part are taken as a whole."""
+    tree = trafilatura.load_html(content)
+    if tree is None:
+        raise unreadable(
+            "HTML_UNREADABLE", f"{name} is not a readable HTML page; open it in a browser and save it again"
+        )
+    found: Any = trafilatura.bare_extraction(tree, favor_recall=True, include_tables=True, include_comments=False)
+    builder = ParsedBuilder()
+    if found is not None and found.body is not None:
+        for element in found.body:
+            _add(builder, element)
+    parsed = builder.build(_title(content, found))
+    if parsed.blocks:
+        return parsed
+    whole = trafilatura.html2txt(content)
+    for paragraph in whole.split("\n"):
+        builder.block(paragraph)
+    return builder.build(_title(content, found))
+
+
+def _add(builder: ParsedBuilder, element: Any) -> None:
+    if element.tag == "head":
+        level = _LEVEL.fullmatch(element.get("rend") or "")
+        builder.heading("".join(element.itertext()), int(level.group(1)) if level else 6)
+    elif element.tag == "list":
+        builder.block("\n".join(f"- {_line(item)}" for item in element.iter("item") if _line(item)))
+    elif element.tag == "table":
+        builder.block("\n".join(_rows(element)))
+    else:
+        builder.block("".join(element.itertext()))
+
+
+def _rows(table: Any) -> Iterator[str]:
+    for row in table.iter("row"):
+        yield " | ".join(_line(cell) for cell in row.iter("cell"))
+
+
+def _line(element: Any) -> str:
+    return " ".join("".join(element.itertext()).split())
+
+
+def _title(content: bytes, found: Any) -> str:
+    named = _TITLE.search(content)
+    if named:
+        return html.unescape(decode(named.group(1), "the title"))
+    return (found.title or "") if found is not None else ""
