@@ -1,0 +1,77 @@
+"""`weft up`: the whole mesh on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from services.cli.group import run_async
+from services.cli.overrides import Overrides
+from services.cli.plan import MAX_WORKERS, Mesh
+from services.cli.run import prepare, run
+from services.kit.settings import load_settings
+
+READY_LIMIT_S = 300.0
+
+Workers = Annotated[int, typer.Option(min=1, max=MAX_WORKERS, help="Workers to start.")]
+Engine = Annotated[str | None, typer.Option(help="What generates: reader, sim or llamacpp.")]
+Model = Annotated[Path | None, typer.Option(help="The model's file; a GGUF file implies --engine llamacpp.")]
+ModelName = Annotated[str | None, typer.Option(help="The name that clients ask for.")]
+DataDir = Annotated[Path | None, typer.Option(help="Where indexes, logs and caches are kept.  [default: .weft]")]
+_PORT = {"min": 0, "max": 65535, "show_default": False}
+HttpPort = Annotated[int | None, typer.Option(help="HTTP and gRPC for clients.  [default: 8080]", **_PORT)]
+HttpHost = Annotated[str | None, typer.Option(help="Where Envoy listens.  [default: 127.0.0.1]")]
+AdminPort = Annotated[int | None, typer.Option(help="Envoy's own admin port, on loopback.  [default: 9901]", **_PORT)]
+RouterPort = Annotated[int | None, typer.Option(help="[default: 50051]", **_PORT)]
+RetrieverPort = Annotated[int | None, typer.Option(help="[default: 50081]", **_PORT)]
+EmbedderPort = Annotated[int | None, typer.Option(help="[default: 50071]", **_PORT)]
+WorkerPort = Annotated[int | None, typer.Option(help="Of the first worker.  [default: 50061]", **_PORT)]
+SimTtft = Annotated[float | None, typer.Option(min=0.0, help="Engine sim: time to the first token.  [default: 50]")]
+SimItl = Annotated[float | None, typer.Option(min=0.0, help="Engine sim: time between tokens.  [default: 20]")]
+ReadyTimeout = Annotated[float, typer.Option(min=1.0, help="Seconds until everything has to be ready.")]
+
+
+def up(
+    workers: Workers = 2,
+    engine: Engine = None,
+    model: Model = None,
+    model_name: ModelName = None,
+    data_dir: DataDir = None,
+    http_port: HttpPort = None,
+    http_host: HttpHost = None,
+    envoy_admin_port: AdminPort = None,
+    router_port: RouterPort = None,
+    retriever_port: RetrieverPort = None,
+    embedder_port: EmbedderPort = None,
+    worker_port: WorkerPort = None,
+    sim_ttft_ms: SimTtft = None,
+    sim_itl_ms: SimItl = None,
+    ready_timeout: ReadyTimeout = READY_LIMIT_S,
+) -> None:
+    """Start Envoy, the router, the workers, the embedder and the retriever, and keep them running.
+
+    Each service's admin port is 100 above its port; port 0 takes any free one. Ctrl-C stops everything.
+
+    Example: weft up --workers 4 --engine sim
+    """
+    overrides = Overrides()
+    overrides.put("data_dir", data_dir)
+    overrides.put("envoy.port", http_port)
+    overrides.put("envoy.host", http_host)
+    overrides.put("envoy.admin_port", envoy_admin_port)
+    overrides.put_port("router", router_port)
+    overrides.put_port("retriever", retriever_port)
+    overrides.put_port("embedder", embedder_port)
+    overrides.put_port("worker", worker_port)
+    overrides.put_model(engine, model)
+    overrides.put("worker.model_name", model_name)
+    overrides.put("worker.sim.ttft_ms", sim_ttft_ms)
+    overrides.put("worker.sim.itl_ms", sim_itl_ms)
+    mesh = prepare(load_settings(**overrides.tree), workers)
+    run_async(run(mesh, Console(), ready_timeout, _stay))
+
+
+async def _stay(mesh: Mesh) -> bool:
+    """Nothing else to do: the mesh stays up."""
+    return True

@@ -1,0 +1,43 @@
+"""Turns the options of `weft up` into settings that win over the file and the environment."""
+
+from pathlib import Path
+from typing import Any
+
+from services.cli.plan import ADMIN_OFFSET
+
+
+class Overrides:
+    """Collects options; those that were not given leave the settings alone."""
+
+    def __init__(self) -> None:
+        self._tree: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"Overrides({self._tree})"
+
+    def put(self, key: str, value: object) -> None:
+        """Sets the dotted key, unless the value is None."""
+        if value is None:
+            return
+        *sections, last = key.split(".")
+        place = self._tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+
+    def put_port(self, section: str, port: int | None) -> None:
+        """Sets a service's port and, ADMIN_OFFSET above it, its admin port; 0 leaves both to be found."""
+        self.put(f"{section}.port", port)
+        self.put(f"{section}.admin_port", port and port + ADMIN_OFFSET)
+
+    def put_model(self, engine: str | None, model: Path | None) -> None:
+        """A GGUF file without an engine means the engine that reads such files."""
+        if engine is None and model is not None and model.suffix == ".gguf":
+            engine = "llamacpp"
+        self.put("worker.engine", engine)
+        self.put("worker.model", model and model.absolute())
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """Nested mappings for `load_settings`."""
+        return self._tree
