@@ -21,6 +21,7 @@ from services.kit.telemetry import new_registry
 from services.worker.board import Board
 from services.worker.convert import from_about
 from services.worker.desk import Desk, DeskLimits
+from services.worker.engines.reader.engine import open_reader
 from services.worker.engines.sim import open_sim
 from services.worker.metrics import WorkerMetrics
 from services.worker.ports import Engine, Sink
@@ -39,7 +40,9 @@ class NoAddress(WeftError):
 
 def open_engine(settings: WorkerSettings, sink: Sink) -> AbstractAsyncContextManager[Engine]:
     """The engine that the settings name."""
-    return open_sim(settings, sink)
+    if settings.engine == "sim":
+        return open_sim(settings, sink)
+    return open_reader(settings, sink)
 
 
 def advertised(settings: WorkerSettings, port: int) -> str:
