@@ -5,7 +5,13 @@ from typing import Annotated
 
 import typer
 
+from services.cli.commands.ask import ask
+from services.cli.commands.chat import chat
+from services.cli.commands.demo import demo
+from services.cli.commands.doctor import doctor
+from services.cli.commands.ingest import ingest
 from services.cli.commands.up import up
+from services.cli.commands.workers import workers
 from services.cli.group import Commands
 
 
@@ -31,7 +37,8 @@ def build() -> typer.Typer:
     app = typer.Typer(
         cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, callback=_root
     )
-    app.command()(up)
+    for command in (up, demo, ingest, ask, chat, workers, doctor):
+        app.command()(command)
     return app
 
 

@@ -33,7 +33,7 @@ class Commands(TyperGroup):
             raise typer.Exit(INTERRUPTED) from error
         except BrokenPipeError as error:
             # Whoever read the output has enough; Python must not complain about it at its end.
-            sys.stdout = None  # type: ignore[assignment] # the stream is gone.
+            sys.stdout = None
             raise typer.Exit(FAILED) from error
 
 

@@ -30,6 +30,12 @@ class Overrides:
         self.put(f"{section}.port", port)
         self.put(f"{section}.admin_port", port and port + ADMIN_OFFSET)
 
+    def put_free_ports(self) -> None:
+        """Leaves every port to be found, except those that were given."""
+        for section in ("envoy", "router", "retriever", "embedder", "worker"):
+            for key in ("port", "admin_port"):
+                self._tree.setdefault(section, {}).setdefault(key, 0)
+
     def put_model(self, engine: str | None, model: Path | None) -> None:
         """A GGUF file without an engine means the engine that reads such files."""
         if engine is None and model is not None and model.suffix == ".gguf":

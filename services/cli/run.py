@@ -173,8 +173,8 @@ def _phases(mesh: Mesh) -> list[Phase]:
 
 
 def _ready_lines(mesh: Mesh) -> str:
-    urls = urls(mesh)
+    found = urls(mesh)
     return (
-        f"[bold green]ready[/]  HTTP and gRPC {urls['http']}   OpenAI base URL {urls['openai']}\n"
+        f"[bold green]ready[/]  HTTP and gRPC {found['http']}   OpenAI base URL {found['openai']}\n"
         f"       logs {mesh.settings.data_dir / 'logs'}   Ctrl-C stops"
     )

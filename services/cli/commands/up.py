@@ -15,20 +15,22 @@ from services.kit.settings import load_settings
 READY_LIMIT_S = 300.0
 
 Workers = Annotated[int, typer.Option(min=1, max=MAX_WORKERS, help="Workers to start.")]
-Engine = Annotated[str | None, typer.Option(help="What generates: reader, sim or llamacpp.")]
+Engine = Annotated[str | None, typer.Option(help="What generates: reader, sim or llamacpp.", show_default="reader")]
 Model = Annotated[Path | None, typer.Option(help="The model's file; a GGUF file implies --engine llamacpp.")]
 ModelName = Annotated[str | None, typer.Option(help="The name that clients ask for.")]
-DataDir = Annotated[Path | None, typer.Option(help="Where indexes, logs and caches are kept.  [default: .weft]")]
-_PORT = {"min": 0, "max": 65535, "show_default": False}
-HttpPort = Annotated[int | None, typer.Option(help="HTTP and gRPC for clients.  [default: 8080]", **_PORT)]
-HttpHost = Annotated[str | None, typer.Option(help="Where Envoy listens.  [default: 127.0.0.1]")]
-AdminPort = Annotated[int | None, typer.Option(help="Envoy's own admin port, on loopback.  [default: 9901]", **_PORT)]
-RouterPort = Annotated[int | None, typer.Option(help="[default: 50051]", **_PORT)]
-RetrieverPort = Annotated[int | None, typer.Option(help="[default: 50081]", **_PORT)]
-EmbedderPort = Annotated[int | None, typer.Option(help="[default: 50071]", **_PORT)]
-WorkerPort = Annotated[int | None, typer.Option(help="Of the first worker.  [default: 50061]", **_PORT)]
-SimTtft = Annotated[float | None, typer.Option(min=0.0, help="Engine sim: time to the first token.  [default: 50]")]
-SimItl = Annotated[float | None, typer.Option(min=0.0, help="Engine sim: time between tokens.  [default: 20]")]
+DataDir = Annotated[Path | None, typer.Option(help="Where indexes, logs and caches are kept.", show_default=".weft")]
+HttpPort = Annotated[int | None, typer.Option(help="HTTP and gRPC for clients.", show_default="8080", min=0, max=65535)]
+HttpHost = Annotated[str | None, typer.Option(help="Where Envoy listens.", show_default="127.0.0.1")]
+AdminPort = Annotated[
+    int | None, typer.Option(help="Envoy's own admin port, on loopback.", show_default="9901", min=0, max=65535)
+]
+RouterPort = Annotated[int | None, typer.Option(help="The router's.", show_default="50051", min=0, max=65535)]
+RetrieverPort = Annotated[int | None, typer.Option(help="The retriever's.", show_default="50081", min=0, max=65535)]
+EmbedderPort = Annotated[int | None, typer.Option(help="The embedder's.", show_default="50071", min=0, max=65535)]
+WorkerPort = Annotated[int | None, typer.Option(help="Of the first worker.", show_default="50061", min=0, max=65535)]
+FreePorts = Annotated[bool, typer.Option("--free-ports", help="Take any free port wherever none is given.")]
+SimTtft = Annotated[float | None, typer.Option(min=0.0, help="Engine sim: time to the first token.", show_default="50")]
+SimItl = Annotated[float | None, typer.Option(min=0.0, help="Engine sim: time between tokens.", show_default="20")]
 ReadyTimeout = Annotated[float, typer.Option(min=1.0, help="Seconds until everything has to be ready.")]
 
 
@@ -45,6 +47,7 @@ def up(
     retriever_port: RetrieverPort = None,
     embedder_port: EmbedderPort = None,
     worker_port: WorkerPort = None,
+    free_ports: FreePorts = False,
     sim_ttft_ms: SimTtft = None,
     sim_itl_ms: SimItl = None,
     ready_timeout: ReadyTimeout = READY_LIMIT_S,
@@ -64,6 +67,8 @@ def up(
     overrides.put_port("retriever", retriever_port)
     overrides.put_port("embedder", embedder_port)
     overrides.put_port("worker", worker_port)
+    if free_ports:
+        overrides.put_free_ports()
     overrides.put_model(engine, model)
     overrides.put("worker.model_name", model_name)
     overrides.put("worker.sim.ttft_ms", sim_ttft_ms)

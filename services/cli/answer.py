@@ -1,0 +1,95 @@
+"""An answer as it comes in: its text, its sources, and which of those it cites."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text as Styled
+
+from services.cli.convert import Event, Finished, Note, Source, Sources, Text
+from services.cli.documents import shown
+from services.kit.errors import WeftError
+
+_CITATION = re.compile(r"\[(\d{1,3})\]")
+_CUT = {"length": "cut at max_tokens", "deadline": "the deadline passed", "cancelled": "cancelled"}
+
+
+class Answer:
+    """Collects one answer's events; raises the error of one that failed."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self.sources: tuple[Source, ...] = ()
+        self.finished: Finished | None = None
+
+    def __repr__(self) -> str:
+        return f"Answer({len(self.text)} characters, {len(self.sources)} sources)"
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self._parts)
+
+    def take(self, event: Event | None) -> None:
+        """Takes the next event."""
+        match event:
+            case Text(text):
+                self._parts.append(text)
+            case Sources(sources):
+                self.sources = sources
+            case Finished():
+                self.finished = event
+            case WeftError():
+                raise event
+
+    def cited(self) -> set[int]:
+        """Numbers of the sources that the text cites as [1], [2]."""
+        known = {source.number for source in self.sources}
+        return {int(number) for number in _CITATION.findall(self.text)} & known
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole answer for programs."""
+        cited = self.cited()
+        sources = [asdict(source) | {"cited": source.number in cited} for source in self.sources]
+        finished = asdict(self.finished) if self.finished else None
+        return {"answer": self.text, "sources": sources, "finished": finished}
+
+
+class Printer:
+    """Prints an answer while it comes in: its text on `out`, notes on `notes`."""
+
+    def __init__(self, out: Console, notes: Console) -> None:
+        self._out = out
+        self._notes = notes
+
+    def event(self, event: Event | None) -> None:
+        """Prints what the event brings."""
+        match event:
+            case Text(text):
+                self._out.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+                self._out.file.flush()
+            case Note(text) if self._notes.is_terminal:
+                self._notes.print(Styled(f"… {text}", style="dim"))
+
+    def end(self, answer: Answer) -> None:
+        """Ends the text; says why it is not whole, and which sources there are."""
+        self._out.print()
+        if answer.finished and answer.finished.reason in _CUT:
+            self._notes.print(f"({_CUT[answer.finished.reason]})", style="yellow")
+        if answer.sources:
+            self._out.print()
+            print_sources(self._out, answer.sources, answer.cited())
+
+
+def print_sources(out: Console, sources: Sequence[Source], cited: set[int]) -> None:
+    """One line for each source; those that are not cited are dim."""
+    for source in sources:
+        place = " › ".join(source.heading_path)
+        page = f"page {source.page}" if source.page else ""
+        details = ", ".join(part for part in (shown(source.source), place, page) if part)
+        line = Styled(f"[{source.number}] ", style="bold cyan" if source.number in cited else "dim")
+        line.append(source.title or shown(source.source), style="bold" if source.number in cited else "dim")
+        line.append(f"  {details}", style="" if source.number in cited else "dim")
+        out.print(line, soft_wrap=True)

@@ -1,0 +1,58 @@
+"""Sends documents to the retriever over one stream, a few at a time, and collects how each fared."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import grpc.aio
+from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
+
+from services.cli.convert import Ingested, to_ingested
+
+MAX_IN_FLIGHT = 4
+
+
+class Ingest:
+    """One ingest of many files. `done` is called once for every file, in the order in which they are done."""
+
+    def __init__(
+        self, files: Sequence[Path], index: str, max_document_bytes: int, done: Callable[[Ingested], None]
+    ) -> None:
+        self._files = files
+        self._index = index
+        self._max_document_bytes = max_document_bytes
+        self._done = done
+        self._free = asyncio.Semaphore(MAX_IN_FLIGHT)
+
+    def __repr__(self) -> str:
+        return f"Ingest({len(self._files)} files into {self._index or 'default'})"
+
+    async def run(self, channel: grpc.aio.Channel) -> None:
+        """Sends all; a file that cannot be read stops nothing else. AioRpcError where the stream breaks."""
+        stub = retriever_pb2_grpc.RetrieverServiceStub(channel)
+        call = stub.IngestDocuments(self._requests())
+        async for message in call:
+            answer = to_ingested(message)
+            self._free.release()
+            self._done(answer)
+
+    async def _requests(self) -> AsyncIterator[retriever_pb2.IngestDocumentsRequest]:
+        for position, path in enumerate(self._files):
+            await self._free.acquire()
+            try:
+                content = await asyncio.to_thread(self._read, path)
+            except OSError as error:
+                self._free.release()
+                self._done(Ingested(position, str(path), "failed", 0, f"cannot be read: {error.strerror or error}"))
+                continue
+            document = retriever_pb2.Document(source=str(path), content=content)
+            yield retriever_pb2.IngestDocumentsRequest(index=self._index, document=document)
+
+    def _read(self, path: Path) -> bytes:
+        """The file's bytes. OSError where it cannot be read or is over the limit."""
+        size = path.stat().st_size
+        if size > self._max_document_bytes:
+            raise OSError(
+                f"it has {size} bytes, and {self._max_document_bytes} are allowed (retriever.max_document_bytes)"
+            )
+        return path.read_bytes()
