@@ -1,0 +1,72 @@
+"""Starts the retriever: builds every object once, serves until it is told to stop, and closes what it opened."""
+
+import asyncio
+import sys
+import time
+
+import structlog
+from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
+
+from services.kit.admin import AdminServer
+from services.kit.channels import dial
+from services.kit.clock import monotonic_s
+from services.kit.process import run_service
+from services.kit.server import GrpcServer
+from services.kit.settings import Settings
+from services.kit.settings.retriever import RetrieverSettings
+from services.kit.telemetry import new_registry
+from services.retriever.embedding import EmbedderClient
+from services.retriever.ingest import Ingest
+from services.retriever.metrics import RetrieverMetrics
+from services.retriever.parsing.pool import ParserPool
+from services.retriever.search import Search
+from services.retriever.servicer import RetrieverServicer
+from services.retriever.stores.qdrant import QdrantStore
+
+# Raised when the same document with the same settings would give other chunks or other vectors than before.
+_CHUNKS_VERSION = 1
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Serves until `stop` is set, then drains for `grpc.stop_grace_s`."""
+    own = settings.retriever
+    registry = new_registry()
+    metrics = RetrieverMetrics(registry)
+    channel = dial(own.embedder, settings.grpc)
+    store = QdrantStore(settings.data_dir, own, monotonic_s, metrics.store_restarts.inc)
+    parsers = ParserPool(own)
+    embedder = EmbedderClient(channel, own.embedder, own.embed_timeout_s, monotonic_s)
+    ingest = Ingest(parsers, embedder, store, store, metrics, monotonic_s, time.time, _settings_key(own))
+    search = Search(embedder, store, metrics, monotonic_s)
+    service = retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"].full_name
+    server = GrpcServer(f"{own.host}:{own.port}", [service], settings.grpc, registry)
+    servicer = RetrieverServicer(own, ingest, search, store, monotonic_s)
+    retriever_pb2_grpc.add_RetrieverServiceServicer_to_server(servicer, server.grpc)
+    admin: AdminServer | None = None
+    try:
+        port = await server.start()
+        admin = AdminServer(own.host, own.admin_port, registry, lambda: "" if store.ready else "the store is starting")
+        await asyncio.gather(store.start(), parsers.warm())
+        await server.serving(True)
+        structlog.get_logger("retriever").info("serving", port=port, admin_port=admin.port)
+        await stop.wait()
+    finally:
+        await server.stop(settings.grpc.stop_grace_s)
+        await parsers.close()
+        await store.close()
+        await channel.close()
+        if admin:
+            admin.stop()
+
+
+def _settings_key(settings: RetrieverSettings) -> str:
+    return f"{_CHUNKS_VERSION} {settings.chunk_tokens} {settings.chunk_overlap_tokens}"
+
+
+def main() -> int:
+    """The process's exit code."""
+    return run_service("retriever", serve)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

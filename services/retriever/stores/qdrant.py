@@ -1,0 +1,244 @@
+"""The store as the service sees it: owns Qdrant's process, queues what it is asked, and starts it again if it dies."""
+
+import asyncio
+import contextlib
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from services.kit.clock import Now
+from services.kit.errors import Exhausted, Unavailable, error_for
+from services.kit.settings.retriever import RetrieverSettings
+from services.retriever.child import Child, ChildGone, ChildSlow
+from services.retriever.document import EmbeddingModel, IndexInfo, Passage, Query, Record
+from services.retriever.stores.operations import (
+    READS,
+    Abandon,
+    Add,
+    Commit,
+    DeleteDocument,
+    DeleteIndex,
+    FindRecord,
+    Flush,
+    ListIndexes,
+    Operation,
+    Refused,
+    Search,
+    Vectored,
+)
+from services.retriever.stores.start import StoreStart
+
+_MODULE = "services.retriever.stores.qdrant_child"
+# Opening large indexes, replaying their logs and building vector graphs all happen before it is ready.
+_START_TIMEOUT_S = 600.0
+_STOP_GRACE_S = 10.0
+_RESTART_DELAY_S = 0.2
+_MAX_RESTART_DELAY_S = 5.0
+_RETRY_DELAY_S = 1.0
+# Searches overtake writes that came up to this much before them, so that an ingest does not make them wait.
+_WRITE_HANDICAP_S = 0.05
+_FLUSH_AFTER_IDLE_S = 1.0
+
+
+@dataclass(order=True, slots=True)
+class _Waiting:
+    due_s: float
+    number: int
+    operation: Operation | None = field(compare=False)
+    answer: asyncio.Future[Any] = field(compare=False)
+
+
+class QdrantStore:
+    """Implements the ports Catalog, Writer and Searcher. `start` before use, `close` after."""
+
+    def __init__(self, data_dir: Path, settings: RetrieverSettings, now: Now, on_restart: Callable[[], None]) -> None:
+        self._settings = settings
+        self._now = now
+        self._on_restart = on_restart
+        self._arguments = [_start_of(data_dir, settings).to_json()]
+        # Bounded by store_queue_limit in `_do`; a death's notice must always find room.
+        self._queue: asyncio.PriorityQueue[_Waiting] = asyncio.PriorityQueue()
+        self._numbers = count()
+        self._child: Child | None = None
+        self._away = ""
+        self._task: asyncio.Task[None] | None = None
+        self._log = structlog.get_logger("store")
+
+    def __repr__(self) -> str:
+        return f"QdrantStore({self._child!r} waiting={self._queue.qsize()})"
+
+    @property
+    def ready(self) -> bool:
+        """Whether its process answers."""
+        return self._child is not None and self._child.running
+
+    async def start(self) -> None:
+        """Starts the process. Raises Unavailable where it does not come up."""
+        try:
+            self._child = await self._open()
+        except (ChildGone, ChildSlow) as error:
+            raise Unavailable(f"the store does not start: {error}; its log says why", reason="STORE_AWAY") from error
+        self._task = asyncio.create_task(self._run(self._child), name="store")
+
+    async def close(self) -> None:
+        """Lets the process write everything down and end."""
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._child:
+            await self._child.stop(_STOP_GRACE_S)
+            self._child = None
+        self._refuse_all("the store is closed")
+
+    async def indexes(self) -> list[IndexInfo]:
+        """Every index, by name."""
+        found: list[IndexInfo] = await self._do(ListIndexes())
+        return found
+
+    async def record(self, index: str, document_id: str) -> Record | None:
+        """A document's record. Raises NotFound where the index does not exist."""
+        found: Record | None = await self._do(FindRecord(index, document_id))
+        return found
+
+    async def add(self, index: str, model: EmbeddingModel, record: Record, chunks: Sequence[Vectored]) -> None:
+        """Keeps chunks unseen until `commit`."""
+        await self._do(Add(index, model, record, tuple(chunks)))
+
+    async def commit(self, index: str, model: EmbeddingModel, record: Record, chunks: Sequence[Vectored]) -> bool:
+        """Keeps the last chunks and the record, on disk when it returns. Returns whether it replaced a document."""
+        replaced: bool = await self._do(Commit(index, model, record, tuple(chunks)))
+        return replaced
+
+    async def abandon(self, index: str, document_id: str) -> None:
+        """Drops what was added and not committed."""
+        await self._do(Abandon(index, document_id))
+
+    async def delete_document(self, index: str, document_id: str) -> int:
+        """Deletes it; returns its chunks. Raises NotFound."""
+        chunks: int = await self._do(DeleteDocument(index, document_id))
+        return chunks
+
+    async def delete_index(self, index: str) -> int:
+        """Deletes it; returns its documents. Raises NotFound."""
+        documents: int = await self._do(DeleteIndex(index))
+        return documents
+
+    async def search(self, query: Query, vector: bytes, fingerprint: str) -> list[Passage]:
+        """The best passages. Raises NotFound, or InvalidArgument where the vector is another model's."""
+        passages: list[Passage] = await self._do(Search(query, vector, fingerprint))
+        return passages
+
+    async def _do(self, operation: Operation) -> Any:
+        if self._away:
+            raise _unavailable(self._away)
+        if self._queue.qsize() >= self._settings.store_queue_limit:
+            raise Exhausted(
+                f"{self._settings.store_queue_limit} requests wait for the store; try again",
+                reason="STORE_QUEUE_FULL",
+                retry_delay_s=_RETRY_DELAY_S,
+            )
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        due_s = self._now() + (0.0 if isinstance(operation, READS) else _WRITE_HANDICAP_S)
+        self._queue.put_nowait(_Waiting(due_s, next(self._numbers), operation, answer))
+        found = await answer
+        if isinstance(found, Refused):
+            raise error_for(found.code, found.message, reason=found.reason, field=found.field)
+        return found
+
+    async def _open(self) -> Child:
+        return await Child.start(_MODULE, self._arguments, _START_TIMEOUT_S)
+
+    async def _run(self, child: Child) -> None:
+        """Serves the queue with one process after the other."""
+        while True:
+            notice = asyncio.create_task(self._watch(child))
+            try:
+                await self._serve(child)
+            finally:
+                notice.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await notice
+            self._log.error("the store's process ended, starting it again", child=repr(child))
+            self._on_restart()
+            await child.kill()
+            child = self._child = await self._reopen()
+
+    async def _watch(self, child: Child) -> None:
+        """Puts a notice at the head of the queue when the process ends while nothing is asked of it."""
+        await child.wait()
+        self._queue.put_nowait(_Waiting(0.0, next(self._numbers), None, asyncio.get_running_loop().create_future()))
+
+    async def _reopen(self) -> Child:
+        delay_s = _RESTART_DELAY_S
+        while True:
+            try:
+                child = await self._open()
+            except (ChildGone, ChildSlow, OSError) as error:
+                self._away = f"the store does not start: {error}"
+                self._refuse_all(self._away)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, _MAX_RESTART_DELAY_S)
+            else:
+                self._away = ""
+                return child
+
+    async def _serve(self, child: Child) -> None:
+        """Asks the process one thing after the other; returns when it has ended."""
+        written = False
+        while child.running:
+            waiting = await self._next(_FLUSH_AFTER_IDLE_S if written else None)
+            if waiting is None:
+                written = not await self._exchange(child, Flush(), None)
+            elif waiting.operation is not None and not waiting.answer.done():
+                await self._exchange(child, waiting.operation, waiting.answer)
+                written = written or not isinstance(waiting.operation, READS)
+
+    async def _next(self, timeout_s: float | None) -> _Waiting | None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._queue.get()
+        except TimeoutError:
+            return None
+
+    async def _exchange(self, child: Child, operation: Operation, answer: asyncio.Future[Any] | None) -> bool:
+        try:
+            frame = await child.ask(pickle.dumps(operation, pickle.HIGHEST_PROTOCOL), self._settings.store_timeout_s)
+        except (ChildGone, ChildSlow) as error:
+            await child.kill()
+            if answer is not None and not answer.done():
+                answer.set_exception(_unavailable(f"the store went away: {error}"))
+            return False
+        if answer is not None and not answer.done():
+            # The other end of this pipe is Weft's own code, in a process that Weft started.
+            answer.set_result(pickle.loads(frame))  # noqa: S301
+        return True
+
+    def _refuse_all(self, why: str) -> None:
+        while not self._queue.empty():
+            waiting = self._queue.get_nowait()
+            if waiting.operation is not None and not waiting.answer.done():
+                waiting.answer.set_exception(_unavailable(why))
+
+
+def _unavailable(why: str) -> Unavailable:
+    return Unavailable(f"{why}; try again", reason="STORE_AWAY", retry_delay_s=_RETRY_DELAY_S)
+
+
+def _start_of(data_dir: Path, settings: RetrieverSettings) -> StoreStart:
+    return StoreStart(
+        folder=str((data_dir / "indexes").resolve()),
+        max_indexes=settings.max_indexes,
+        hnsw_min_chunks=settings.hnsw_min_chunks,
+        candidates=settings.candidates,
+        fusion=settings.fusion,
+        bm25_language=settings.bm25_language,
+        bm25_k=settings.bm25_k,
+        bm25_b=settings.bm25_b,
+        bm25_average_words=settings.bm25_average_words,
+    )
