@@ -12,7 +12,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.kit.errors import Cancelled, Internal, WeftError, trailers
 
-_QUIET = ("/grpc.health.v1.", "/grpc.reflection.")
+_BARE = ("/grpc.health.v1.", "/grpc.reflection.")
+"""Calls that are nobody's business here: neither counted nor logged."""
+_ROUTINE = ("/weft.router.v1.RouterService/RegisterWorker",)
+"""Calls that every worker makes every few seconds: logged only when they fail."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Any]
@@ -51,7 +54,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method.startswith(_QUIET):
+        if handler is None or method.startswith(_BARE):
             return handler
         wrap = self._wrap
         make = {
@@ -126,4 +129,5 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.open.labels(method).dec()
         self._metrics.calls.labels(method, code).inc()
         self._metrics.seconds.labels(method).observe(elapsed_s)
-        self._log.info("call", method=method, code=code, reason=reason, elapsed_ms=round(elapsed_s * 1e3, 1))
+        log = self._log.debug if error is None and method in _ROUTINE else self._log.info
+        log("call", method=method, code=code, reason=reason, elapsed_ms=round(elapsed_s * 1e3, 1))

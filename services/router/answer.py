@@ -80,7 +80,7 @@ class Answer:
         """The client cancels: the answer finishes with what it has, reason CANCELLED."""
         self.cancelled = True
         if self._flow is not None:
-            self._flow.end(Ended(FinishReason.CANCELLED, self.usage))
+            self._flow.abandon(Ended(FinishReason.CANCELLED, self.usage))
 
     async def begin(self, prompt_tokens: int) -> None:
         """The worker took the request: says so, and whatever was waiting to be said after that."""

@@ -1,6 +1,7 @@
 """One answer's place on a link: what its worker sent and its client has not taken yet."""
 
 import asyncio
+from collections.abc import Callable
 
 from weft.chat.v1.chat_pb2 import TokenLogprob
 from weft.worker.v1.worker_pb2 import Delta
@@ -17,6 +18,7 @@ class Flow:
 
     __slots__ = (
         "_bytes",
+        "_leave",
         "_limit_bytes",
         "_next_index",
         "_waiter",
@@ -38,6 +40,7 @@ class Flow:
         self._next_index = next_index
         self._limit_bytes = limit_bytes
         self._bytes = 0
+        self._leave: Callable[[], None] = _nothing
         self._waiter: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
@@ -50,7 +53,7 @@ class Flow:
         ids = delta.token_ids
         if delta.index != self._next_index:
             text = f"the worker sent token {delta.index} where {self._next_index} was due"
-            self.end(Failure(FailureKind.INTERNAL, text, "INDEX_GAP"))
+            self.abandon(Failure(FailureKind.INTERNAL, text, "INDEX_GAP"))
             return
         self._next_index += len(ids)
         self.ids += ids
@@ -61,7 +64,7 @@ class Flow:
         self._bytes += len(delta.text) + 4
         if self._bytes > self._limit_bytes:
             text = f"the client did not read for so long that {self._bytes} bytes were waiting; read faster"
-            self.end(Failure(FailureKind.SLOW_CLIENT, text, "SLOW_CLIENT"))
+            self.abandon(Failure(FailureKind.SLOW_CLIENT, text, "SLOW_CLIENT"))
             return
         self.wake()
 
@@ -75,6 +78,15 @@ class Flow:
         if self.outcome is None:
             self.outcome = outcome
             self.wake()
+
+    def abandon(self, outcome: Outcome) -> None:
+        """The answer is over because this side wants no more of it: the engine is told at once, whoever is waiting."""
+        self.end(outcome)
+        self._leave()
+
+    def carried_by(self, leave: Callable[[], None]) -> None:
+        """A link carries the answer; `leave` tells its engine to stop, as often as it is called."""
+        self._leave = leave
 
     def tick(self) -> None:
         """Nothing came for a while."""
@@ -108,3 +120,7 @@ class Flow:
         """Lets the waiter go on."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _nothing() -> None:
+    """No link carries the answer yet."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 
 import grpc.aio
 import structlog
@@ -91,6 +92,7 @@ class Link:
         self._next_number += 1
         message.request = number
         self._flows[number] = flow
+        flow.carried_by(partial(self.leave, number))
         self._send(worker_pb2.AttachRequest(start=message))
         return number
 

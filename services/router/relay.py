@@ -12,6 +12,9 @@ from services.router.events import Stage
 from services.router.fleet import Fleet
 from services.router.flow import Flow
 
+STUCK_TICKS_LIMIT = 3
+"""Ticks for which a client may take nothing after its answer is over; then its call is dropped."""
+
 
 class LinkRelay:
     """Runs answers over the fleet's links. `tick_s` is how often a silent answer is looked at."""
@@ -60,15 +63,24 @@ class _Watch:
         self._flow = flow
         self._tick_s = tick_s
         self._seen_index = -1
+        self._stuck_ticks = 0
+        self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.call_later(left_s, self._expire)
         self._timer = self._loop.call_later(tick_s, self._tick)
 
     def _expire(self) -> None:
-        self._flow.end(Failure(FailureKind.DEADLINE, "the deadline passed before the answer was complete", "DEADLINE"))
+        self._flow.abandon(
+            Failure(FailureKind.DEADLINE, "the deadline passed before the answer was complete", "DEADLINE")
+        )
 
     def _tick(self) -> None:
-        if self._flow.next_index == self._seen_index:
+        if self._flow.outcome is not None:
+            # The relay is still at it, so it waits for a client that takes nothing, not even the end.
+            self._stuck_ticks += 1
+            if self._stuck_ticks == STUCK_TICKS_LIMIT and self._task is not None:
+                self._task.cancel()
+        elif self._flow.next_index == self._seen_index:
             self._flow.tick()
         self._seen_index = self._flow.next_index
         self._timer = self._loop.call_later(self._tick_s, self._tick)

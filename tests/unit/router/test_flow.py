@@ -1,0 +1,67 @@
+"""A flow: what piles up for a slow client leaves as one message, in order, and never without bound."""
+
+import asyncio
+
+from weft.worker.v1.worker_pb2 import Delta
+
+from services.router.core.chat import FinishReason, Usage
+from services.router.core.recover import Ended, Failure, FailureKind
+from services.router.flow import Flow
+
+
+def delta(index: int, *texts: str) -> Delta:
+    return Delta(index=index, token_ids=range(index, index + len(texts)), text="".join(texts))
+
+
+async def test_what_piles_up_is_one_message() -> None:
+    flow = Flow(0, 1000)
+    flow.tokens(delta(0, "a"))
+    flow.tokens(delta(1, "b", "c"))
+    await flow.wait()
+    assert flow.take() == ("abc", [0, 1, 2], [])
+    flow.tokens(delta(3, "d"))
+    assert flow.take()[:2] == ("d", [3])
+
+
+async def test_waiter_wakes_for_each_kind_of_news() -> None:
+    for news in (
+        lambda flow: flow.tokens(delta(0, "a")),
+        lambda flow: flow.started(3),
+        lambda flow: flow.end(Ended(FinishReason.STOP, Usage())),
+        lambda flow: flow.tick(),
+    ):
+        flow = Flow(0, 1000)
+        waiting = asyncio.ensure_future(flow.wait())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        news(flow)
+        async with asyncio.timeout(1):
+            await waiting
+
+
+async def test_gap_ends_the_flow_and_tells_the_engine() -> None:
+    flow, told = Flow(2, 1000), []
+    flow.carried_by(lambda: told.append(True))
+    flow.tokens(delta(2, "a"))
+    flow.tokens(delta(4, "c"))
+    flow.tokens(delta(3, "late"))
+    assert flow.take()[:2] == ("a", [2])
+    assert isinstance(flow.outcome, Failure)
+    assert flow.outcome.reason == "INDEX_GAP"
+    assert told
+
+
+async def test_bound_counts_tokens_without_text_too() -> None:
+    flow = Flow(0, 100)
+    for index in range(100):
+        flow.tokens(delta(index, ""))
+    assert isinstance(flow.outcome, Failure)
+    assert flow.outcome.kind is FailureKind.SLOW_CLIENT
+    assert len(flow.ids) < 100
+
+
+async def test_first_outcome_stands() -> None:
+    flow = Flow(0, 100)
+    flow.end(Ended(FinishReason.STOP, Usage()))
+    flow.end(Failure(FailureKind.LINK_LOST, "late"))
+    assert flow.outcome == Ended(FinishReason.STOP, Usage())
