@@ -1,0 +1,36 @@
+"""Between the wire's messages and the embedder's values."""
+
+from weft.embedder.v1 import embedder_pb2
+
+from services.embedder.ports import Embedded, ModelInfo
+from services.kit.errors import InvalidArgument
+
+_QUERY = {
+    embedder_pb2.PURPOSE_UNSPECIFIED: False,
+    embedder_pb2.PURPOSE_PASSAGE: False,
+    embedder_pb2.PURPOSE_QUERY: True,
+}
+
+
+def is_query(purpose: embedder_pb2.Purpose) -> bool:
+    """Whether the text is one to search with; raises InvalidArgument for a purpose that this version does not know."""
+    if purpose not in _QUERY:
+        known = ", ".join(embedder_pb2.Purpose.Name(value) for value in _QUERY)
+        raise InvalidArgument(f"purpose {purpose} is none of {known}", reason="UNKNOWN_PURPOSE", field="purpose")
+    return _QUERY[purpose]
+
+
+def to_embedding(embedded: Embedded) -> embedder_pb2.Embedding:
+    """The vector as it is sent."""
+    return embedder_pb2.Embedding(values=embedded.vector.tolist(), tokens=embedded.tokens, truncated=embedded.truncated)
+
+
+def to_model(info: ModelInfo) -> embedder_pb2.GetModelResponse:
+    """The model as it is sent."""
+    return embedder_pb2.GetModelResponse(
+        model=info.name,
+        dimensions=info.dimensions,
+        max_tokens=info.max_tokens,
+        fingerprint=info.fingerprint,
+        runtime=info.runtime,
+    )

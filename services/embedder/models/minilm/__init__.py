@@ -1,0 +1,1 @@
+"""MiniLM: sentence vectors of 384 dimensions on onnxruntime."""
