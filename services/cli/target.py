@@ -61,6 +61,6 @@ def problem_of(error: grpc.aio.AioRpcError, address: str) -> Problem:
 
 
 def _sentence(error: WeftError) -> str:
-    if error.retry_delay_s is not None:
+    if error.retry_delay_s is not None and "again" not in error.message:
         return f"{error.message} (try again in {error.retry_delay_s:.0f} s)"
     return error.message

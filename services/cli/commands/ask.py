@@ -8,6 +8,7 @@ from rich.console import Console
 from weft.chat.v1 import chat_pb2
 from weft.router.v1 import router_pb2, router_pb2_grpc
 
+from services.cli import consoles
 from services.cli.answer import Answer, Printer
 from services.cli.convert import to_event
 from services.cli.group import run_async
@@ -49,9 +50,7 @@ def ask(
 
 
 async def _ask(request: router_pb2.StreamChatRequest, address: str, settings: Settings, as_json: bool) -> None:
-    answer = await stream_answer(
-        request, address, settings, Console(quiet=as_json), Console(stderr=True, quiet=as_json)
-    )
+    answer = await stream_answer(request, address, settings, consoles.out(quiet=as_json), consoles.notes(quiet=as_json))
     if as_json:
         typer.echo(json.dumps(answer.to_json(), ensure_ascii=False))
 

@@ -3,9 +3,9 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from weft.router.v1 import router_pb2
 
+from services.cli import consoles
 from services.cli.conversation import Conversation
 from services.cli.group import run_async
 from services.cli.target import Target, address_of, connected
@@ -31,4 +31,4 @@ def chat(index: Index = None, model: Model = "", target: Target = None) -> None:
 async def _chat(request: router_pb2.StreamChatRequest, address: str, settings: Settings) -> None:
     with TerminalLines("you> ") as lines:
         async with connected(address, settings) as channel:
-            await Conversation(channel, request, lines, Console(), Console(stderr=True)).run()
+            await Conversation(channel, request, lines, consoles.out(), consoles.notes()).run()

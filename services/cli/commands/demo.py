@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 from weft.router.v1 import router_pb2
 
+from services.cli import consoles
 from services.cli.assets import own_documents
 from services.cli.commands.ask import chat_request, stream_answer
 from services.cli.commands.ingest import ingest_files, sentence, summary
@@ -50,7 +51,7 @@ def demo(
         overrides.put_free_ports()
     overrides.put_model(engine, model)
     mesh = prepare(load_settings(**overrides.tree), workers)
-    console = Console()
+    console = consoles.out()
 
     async def show(mesh: Mesh) -> bool:
         await _show(mesh, question, console)
@@ -71,7 +72,7 @@ async def _show(mesh: Mesh, question: str, console: Console) -> None:
         raise Problem("\n".join(f"{one.source}: {one.problem}" for one in failed))
     console.print(f"\n[bold]{question}[/]\n", highlight=False)
     request = chat_request(question, router_pb2.Retrieval(index=INDEX), "", None)
-    answer = await stream_answer(request, mesh.target, mesh.settings, console, Console(stderr=True))
+    answer = await stream_answer(request, mesh.target, mesh.settings, console, consoles.notes())
     if not answer.text.strip():
         raise Problem("the answer is empty: look into the workers' logs")
     console.print()

@@ -8,14 +8,13 @@ from typing import Annotated
 
 import grpc.aio
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from weft.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 from weft.router.v1 import router_pb2, router_pb2_grpc
 
-from services.cli import mesh_file
+from services.cli import consoles, mesh_file
 from services.cli.convert import to_row
 from services.cli.doctor import Finding, local_findings, port_findings
 from services.cli.group import run_async
@@ -51,7 +50,7 @@ async def _doctor(target: str | None, settings: Settings, as_json: bool) -> None
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
     else:
-        Console().print(_table(findings))
+        consoles.out().print(_table(findings))
     if any(finding.needed and not finding.ok for finding in findings):
         raise typer.Exit(FAILED)
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from services.cli import consoles
 from services.cli.convert import Ingested
 from services.cli.documents import ENDINGS, find, shown
 from services.cli.group import run_async
@@ -43,7 +44,7 @@ def ingest(paths: Paths, index: Index = "", target: Target = None, as_json: Json
 
 async def _ingest(files: Sequence[Path], index: str, address: str, settings: Settings, as_json: bool) -> None:
     started_s = time.monotonic()
-    found = await ingest_files(files, index, address, settings, Console(stderr=True, quiet=as_json))
+    found = await ingest_files(files, index, address, settings, consoles.notes(quiet=as_json))
     report = summary(found, time.monotonic() - started_s)
     failed = [one for one in found if one.status == "failed"]
     if as_json:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from services.cli import consoles
 from services.cli.group import run_async
 from services.cli.overrides import Overrides
 from services.cli.plan import MAX_WORKERS, Mesh
@@ -74,7 +74,7 @@ def up(
     overrides.put("worker.sim.ttft_ms", sim_ttft_ms)
     overrides.put("worker.sim.itl_ms", sim_itl_ms)
     mesh = prepare(load_settings(**overrides.tree), workers)
-    run_async(run(mesh, Console(), ready_timeout, _stay))
+    run_async(run(mesh, consoles.out(), ready_timeout, _stay))
 
 
 async def _stay(mesh: Mesh) -> bool:

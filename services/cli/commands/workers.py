@@ -6,12 +6,12 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 from weft.router.v1 import router_pb2, router_pb2_grpc
 
+from services.cli import consoles
 from services.cli.convert import WorkerRow, to_row
 from services.cli.group import run_async
 from services.cli.target import CALL_TIMEOUT_S, Target, address_of, connected
@@ -39,7 +39,7 @@ async def _once(model: str, address: str, settings: Settings, as_json: bool) -> 
     if as_json:
         typer.echo(_json(rows))
     else:
-        Console().print(table(rows))
+        consoles.out().print(table(rows))
 
 
 async def list_workers(model: str, address: str, settings: Settings) -> list[WorkerRow]:
@@ -51,7 +51,7 @@ async def list_workers(model: str, address: str, settings: Settings) -> list[Wor
 
 
 async def _watch(model: str, address: str, settings: Settings, as_json: bool) -> None:
-    console = Console(quiet=as_json)
+    console = consoles.out(quiet=as_json)
     async with connected(address, settings) as channel:
         router = router_pb2_grpc.RouterServiceStub(channel)
         call = router.WatchWorkers(router_pb2.WatchWorkersRequest(model=model))
@@ -74,12 +74,18 @@ def table(rows: Sequence[WorkerRow]) -> Table | str:
     """The table for people."""
     if not rows:
         return "no worker is known: start one with `weft up`"
-    shown = Table("worker", "state", "model", "engine", box=None, header_style="dim")
-    for name in ("running", "waiting", "in flight", "step ms", "finished", "failed", "restarts"):
-        shown.add_column(name, justify="right")
-    shown.add_column("")
+    shown = Table(box=None, header_style="dim", padding=(0, 1, 0, 0))
+    for name in ("worker", "state"):
+        shown.add_column(name, no_wrap=True)
+    for name in ("model", "engine"):
+        shown.add_column(name, overflow="fold")
+    for name in ("running", "waiting", "in flight", "done", "failed", "restarts"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    if any(row.state_reason for row in rows):
+        shown.add_column("why", style="dim")
     for row in rows:
-        numbers = (row.running, row.waiting, row.in_flight, row.step_ms, row.finished, row.failed, row.restarts)
+        numbers = (row.running, row.waiting, row.in_flight, row.finished, row.failed, row.restarts)
         state = Text(row.state, style=_STYLES.get(row.state, ""))
-        shown.add_row(row.worker_id, state, row.model, row.engine, *map(str, numbers), Text(row.state_reason, "dim"))
+        why = [Text(row.state_reason)] if row.state_reason else []
+        shown.add_row(row.worker_id, state, row.model, row.engine, *map(str, numbers), *why)
     return shown
