@@ -6,6 +6,7 @@ a marker on disk names the documents whose chunks must be tidied up after a cras
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -66,9 +67,7 @@ class Shard:
         self._bm25 = qdrant.Bm25(
             qdrant.Bm25Config(k=bm25.k, b=bm25.b, avg_len=bm25.average_words, language=bm25.language)
         )
-        threshold_kb = max(1, hnsw_min_chunks * self.model.dimensions * 4 // 1024)
-        optimizers = qdrant.EdgeOptimizersConfig(indexing_threshold=threshold_kb)
-        self._shard = qdrant.EdgeShard.load(str(folder / _SHARD_DIR), qdrant.EdgeConfig(optimizers=optimizers))
+        self._shard = qdrant.EdgeShard.load(str(folder / _SHARD_DIR), _config(self.model, hnsw_min_chunks))
         self._records = {record.document_id: record for record in map(_to_record, self._scroll("record"))}
         self._chunks = sum(record.chunks for record in self._records.values())
         self._unseen: dict[str, _Draft] = {}
@@ -83,13 +82,9 @@ class Shard:
     def create(cls, folder: Path, model: EmbeddingModel, bm25: Bm25Settings, hnsw_min_chunks: int) -> "Shard":
         """Makes an index in `folder`; after a crash the folder is there as a whole or not at all."""
         draft = folder.with_name(f".new-{folder.name}")
+        shutil.rmtree(draft, ignore_errors=True)
         (draft / _SHARD_DIR).mkdir(parents=True)
-        config = qdrant.EdgeConfig(
-            vectors={_DENSE: qdrant.EdgeVectorParams(size=model.dimensions, distance=qdrant.Distance.Cosine)},
-            sparse_vectors={_WORDS: qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)},
-            wal_enabled=True,
-        )
-        shard = qdrant.EdgeShard.create(str(draft / _SHARD_DIR), config)
+        shard = qdrant.EdgeShard.create(str(draft / _SHARD_DIR), _config(model, hnsw_min_chunks))
         for field in ("kind", "document_id", "tags"):
             shard.update(qdrant.UpdateOperation.create_field_index(field, qdrant.PayloadSchemaType.Keyword))
         shard.flush()
@@ -310,6 +305,16 @@ class Shard:
                 os.fdatasync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _config(model: EmbeddingModel, hnsw_min_chunks: int) -> Any:
+    threshold_kb = max(1, hnsw_min_chunks * model.dimensions * 4 // 1024)
+    return qdrant.EdgeConfig(
+        vectors={_DENSE: qdrant.EdgeVectorParams(size=model.dimensions, distance=qdrant.Distance.Cosine)},
+        sparse_vectors={_WORDS: qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)},
+        optimizers=qdrant.EdgeOptimizersConfig(indexing_threshold=threshold_kb),
+        wal_enabled=True,
+    )
 
 
 def _point_id(*parts: str) -> str:
