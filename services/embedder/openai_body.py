@@ -28,9 +28,7 @@ class EmbeddingsRequest(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     input: Annotated[
-        Annotated[str, Tag("text")]
-        | Annotated[list[str], Tag("texts")]
-        | Annotated[list[int] | list[list[int]], Tag("tokens")],
+        Annotated[str, Tag("text")] | Annotated[list[str], Tag("texts")] | Annotated[list[Any], Tag("tokens")],
         Discriminator(_shape),
     ]
     model: str = Field(min_length=1)

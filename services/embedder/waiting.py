@@ -53,22 +53,23 @@ class WaitingTexts:
     """Texts from their arrival until their batch begins. Belongs to one event loop."""
 
     def __init__(self, max_passages: int, max_queries: int) -> None:
-        self._lanes = {False: Lane(max_passages), True: Lane(max_queries)}
+        self.passages = Lane(max_passages)
+        self.queries = Lane(max_queries)
         self._next_number = 0
         self._query_batches = 0
         self.some = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"WaitingTexts(passages={self._lanes[False].depth} queries={self._lanes[True].depth})"
+        return f"WaitingTexts(passages={self.passages.depth} queries={self.queries.depth})"
 
     @property
     def depth(self) -> int:
         """Texts of both lanes."""
-        return sum(lane.depth for lane in self._lanes.values())
+        return self.passages.depth + self.queries.depth
 
     def reserve(self, texts: int, query: bool, retry_delay_s: float) -> None:
         """Holds room for all the texts or raises Exhausted; each is given back by `put` or `give_back`."""
-        lane = self._lanes[query]
+        lane = self._lane(query)
         if lane.depth + texts > lane.limit:
             kind = "queries" if query else "passages"
             raise Exhausted(
@@ -82,7 +83,7 @@ class WaitingTexts:
 
     async def reserve_when_free(self, query: bool) -> None:
         """Holds room for one text of a stream, as soon as there is some."""
-        lane = self._lanes[query]
+        lane = self._lane(query)
         while not lane.room_for_streams.is_set():
             await lane.room_for_streams.wait()
         lane.held += 1
@@ -90,13 +91,13 @@ class WaitingTexts:
 
     def give_back(self, texts: int, query: bool) -> None:
         """Frees room that was reserved and not used."""
-        lane = self._lanes[query]
+        lane = self._lane(query)
         lane.held -= texts
         lane.changed()
 
     def put(self, tokens: Tokens, query: bool) -> Job:
         """Lets a text wait in the room that was reserved for it."""
-        lane = self._lanes[query]
+        lane = self._lane(query)
         job = Job(self._next_number, query, tokens, asyncio.get_running_loop().create_future())
         self._next_number += 1
         lane.held -= 1
@@ -106,17 +107,17 @@ class WaitingTexts:
 
     def withdraw(self, job: Job) -> None:
         """Takes the text out if its batch has not begun, and cancels its result if it has none."""
-        lane = self._lanes[job.query]
+        lane = self._lane(job.query)
         if lane.jobs.pop(job.number, None) is not None:
             lane.changed()
         job.result.cancel()
 
     def take(self, batch_tokens: int) -> list[Job]:
         """The next batch; empty where nothing waits."""
-        queries, passages = self._lanes[True].jobs, self._lanes[False].jobs
+        queries, passages = self.queries.jobs, self.passages.jobs
         query = queries_next(len(queries), len(passages), self._query_batches, QUERY_BATCHES_IN_A_ROW)
         self._query_batches = self._query_batches + 1 if query else 0
-        lane = self._lanes[query]
+        lane = self._lane(query)
         seen = [Waiting(job.number, len(job.tokens.ids)) for job in islice(lane.jobs.values(), WINDOW_TEXTS)]
         batch = [lane.jobs.pop(number) for number in next_batch(seen, batch_tokens)]
         lane.changed()
@@ -126,9 +127,12 @@ class WaitingTexts:
 
     def take_all(self) -> list[Job]:
         """Empties both lanes."""
-        jobs = [job for lane in self._lanes.values() for job in lane.jobs.values()]
-        for lane in self._lanes.values():
+        jobs = [*self.queries.jobs.values(), *self.passages.jobs.values()]
+        for lane in (self.queries, self.passages):
             lane.jobs.clear()
             lane.changed()
         self.some.clear()
         return jobs
+
+    def _lane(self, query: bool) -> Lane:
+        return self.queries if query else self.passages
