@@ -42,6 +42,11 @@ def open_engine(settings: WorkerSettings, sink: Sink) -> AbstractAsyncContextMan
     """The engine that the settings name."""
     if settings.engine == "sim":
         return open_sim(settings, sink)
+    if settings.engine == "llamacpp":
+        # Only here, since a worker without a model needs none of llama.cpp in its memory.
+        from services.worker.engines.llamacpp.load import open_llamacpp
+
+        return open_llamacpp(settings, sink)
     return open_reader(settings, sink)
 
 

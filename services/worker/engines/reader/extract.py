@@ -150,7 +150,8 @@ def _score(question: str, wanted: list[str], candidates: list[_Candidate]) -> No
         candidate.coverage = covered / total
         candidate.own = frozenset(one for one in wanted if own[one])
         if not candidate.own:
-            candidate.coverage *= 0.6
+            # A heading that names two of the terms says that the text below it is the place.
+            candidate.coverage *= 0.9 if len(heading & set(wanted)) > 1 else 0.6
         shared = wanted_pairs & pairs(candidate.terms)
         candidate.score = candidate.coverage + _PAIR_BONUS * len(shared) / max(1, len(wanted_pairs))
         candidate.score += _FORM_BONUS * form(candidate)

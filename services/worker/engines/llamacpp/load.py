@@ -1,0 +1,75 @@
+"""Loads a GGUF file into llama.cpp and opens the engine on it."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import xllamacpp
+
+from services.kit.settings.worker import WorkerSettings
+from services.worker.engines.llamacpp.engine import LlamaCppEngine
+from services.worker.engines.llamacpp.gguf import ModelError, read_head
+from services.worker.engines.llamacpp.http import LoopbackClient
+from services.worker.ports import About, Sink
+
+MAX_RUNNING = 4
+# The context of one request where the settings name none: what fits most machines.
+CONTEXT_TOKENS = 8_192
+
+
+@asynccontextmanager
+async def open_llamacpp(settings: WorkerSettings, sink: Sink) -> AsyncIterator[LlamaCppEngine]:
+    """Loads the model and serves it until the block ends. Raises ModelError where the file cannot be used."""
+    path = settings.model
+    if path is None:
+        raise ModelError("the llamacpp engine needs a model: set worker.model, or `--model FILE.gguf`")
+    head = await asyncio.to_thread(read_head, path)
+    trained = head.context_tokens or CONTEXT_TOKENS
+    about = About(
+        engine="llamacpp",
+        model=settings.model_name or path.stem,
+        max_running=settings.max_running or MAX_RUNNING,
+        context_tokens=min(settings.context_tokens or CONTEXT_TOKENS, trained),
+        tokenizer_fingerprint=head.fingerprint,
+        exact_resume=settings.llamacpp.exact,
+        logprobs=True,
+    )
+    key = secrets.token_urlsafe(32)
+    params = _params(settings, path, about, key)
+    try:
+        server = await asyncio.to_thread(xllamacpp.Server, params)
+    except Exception as error:
+        raise ModelError(f"llama.cpp cannot load {path}: {error}") from error
+    engine = LlamaCppEngine(about, head, LoopbackClient(server.listening_address, key), sink)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+        # Dropping the last reference stops llama.cpp's threads and frees the model.
+        del server
+
+
+def _params(settings: WorkerSettings, path: Path, about: About, key: str) -> Any:
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.n_parallel = about.max_running
+    # llama.cpp shares this out among its slots.
+    params.n_ctx = about.max_running * about.context_tokens
+    params.n_gpu_layers = settings.llamacpp.gpu_layers
+    threads = settings.llamacpp.threads or len(os.sched_getaffinity(0))
+    params.cpuparams.n_threads = threads
+    params.cpuparams_batch.n_threads = threads
+    # Its loopback port is for this process alone.
+    params.api_keys = [key]
+    params.ui = False
+    params.endpoint_slots = False
+    params.verbosity = 0
+    if settings.llamacpp.exact:
+        params.cache_type_k = xllamacpp.ggml_type.GGML_TYPE_F32
+        params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    return params

@@ -1,0 +1,88 @@
+"""llama.cpp's /completion: its request's body, and what its events say."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from services.worker.ports import Logprob, Sampling
+
+# llama.cpp reads this seed as "choose one".
+RANDOM_SEED = 0xFFFFFFFF
+# Fields of the events that are read; the others would repeat the prompt and all settings at the end.
+_FIELDS = ["tokens", "tokens_predicted", "stop", "stop_type", "completion_probabilities", "timings", "prompt_progress"]
+
+
+class Stop(Enum):
+    """Whether and why llama.cpp stopped; the values are its own."""
+
+    GOES_ON = "none"
+    END_OF_ANSWER = "eos"
+    LIMIT = "limit"
+
+
+Token = tuple[int, Logprob | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One event. `predicted` counts this call's tokens so far, those with an unknown id too."""
+
+    tokens: list[Token]
+    predicted: int
+    cached: int
+    progressed: bool
+    stop: Stop
+
+
+def completion_body(
+    sampling: Sampling, prompt: list[int], ids: list[int], count: int, *, stream: bool
+) -> dict[str, Any]:
+    """Asks for at most `count` tokens after `prompt` and the answer's `ids`. Stop strings are the worker's own work.
+
+    Noise is llama.cpp's, begun anew at each call: so the seed moves with the place in the answer, lest the same noise
+    come twice.
+    """
+    body: dict[str, Any] = {
+        "prompt": prompt + ids,
+        "n_predict": count,
+        "stream": stream,
+        "cache_prompt": True,
+        "return_tokens": True,
+        "return_progress": stream,
+        "response_fields": _FIELDS,
+        # Keeping all tokens is what the contract's defaults say.
+        "top_k": sampling.top_k or 0,
+        "min_p": 0.0,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": None if sampling.seed is None else (sampling.seed + len(ids)) % RANDOM_SEED,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "repeat_penalty": sampling.repetition_penalty,
+        "n_probs": None if sampling.logprobs is None else max(1, sampling.logprobs),
+    }
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def to_chunk(event: dict[str, Any], alternatives: int | None) -> Chunk:
+    """`alternatives` is how many of them were asked for; None: no log probabilities."""
+    progress = event.get("prompt_progress")
+    ids = event.get("tokens") or []
+    logprobs: list[Logprob | None] = [None] * len(ids)
+    if alternatives is not None:
+        logprobs[:] = [_to_logprob(item, alternatives) for item in event.get("completion_probabilities") or []]
+        logprobs += [None] * (len(ids) - len(logprobs))
+    stopped = event.get("stop", False)
+    return Chunk(
+        tokens=[] if progress else list(zip(ids, logprobs, strict=False)),
+        predicted=event.get("tokens_predicted", 0),
+        cached=(progress or {}).get("cache", 0) or (event.get("timings") or {}).get("cache_n", 0),
+        progressed=progress is not None,
+        stop=(Stop.END_OF_ANSWER if event.get("stop_type") == "eos" else Stop.LIMIT) if stopped else Stop.GOES_ON,
+    )
+
+
+def _to_logprob(item: dict[str, Any], alternatives: int) -> Logprob:
+    others = (item.get("top_logprobs") or [])[:alternatives]
+    text = bytes(item.get("bytes") or b"").decode(errors="replace")
+    return Logprob(int(item["id"]), text, float(item["logprob"]), tuple(_to_logprob(other, 0) for other in others))
