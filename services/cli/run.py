@@ -19,7 +19,7 @@ from services.cli.plan import Mesh, Process, plan
 from services.cli.ports import FreePorts
 from services.cli.probe import answers_ok, is_serving
 from services.cli.problem import Problem
-from services.cli.screen import screen_for
+from services.cli.screen import Screen
 from services.cli.supervisor import Phase, Supervisor
 from services.cli.view import State, View
 from services.kit.channels import dial
@@ -41,16 +41,16 @@ def prepare(settings: Settings, workers: int) -> Mesh:
         return plan(settings, workers, free.take, envoy_command(os.getpid()))
 
 
-async def run(mesh: Mesh, console: Console, ready_limit_s: float, when_ready: WhenReady) -> None:
+async def run(mesh: Mesh, console: Console, screen: Screen, ready_limit_s: float, when_ready: WhenReady) -> None:
     """Runs the mesh until Ctrl-C, SIGTERM or SIGHUP, or until `when_ready` says that it is over. Raises Problem.
 
-    A second signal kills what the first asked to stop. No process is left behind.
+    A second signal kills what the first asked to stop. No process is left behind. `when_ready` may close the screen.
     """
     settings = mesh.settings
     with locked(settings.data_dir):
         check_ports(mesh)
         mesh.envoy_file.write_text(render(asset("envoy.yaml").read_text(), mesh, asset("weft.binpb")))
-        screen, file = screen_for(console, monotonic_s), MeshFile(mesh)
+        file = MeshFile(mesh)
 
         def changed(view: View) -> None:
             screen.changed(view)

@@ -33,7 +33,7 @@ class Screen(Protocol):
         """One process is different now."""
 
     def close(self) -> None:
-        """Shows no more; what follows is printed below."""
+        """Shows no more, so that other output has the terminal to itself. May be called twice."""
 
 
 class Lines:

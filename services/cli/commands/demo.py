@@ -18,6 +18,7 @@ from services.cli.overrides import Overrides
 from services.cli.plan import Mesh
 from services.cli.problem import Problem
 from services.cli.run import prepare, run
+from services.cli.screen import screen_for
 from services.kit.clock import monotonic_s
 from services.kit.settings import load_settings
 
@@ -52,14 +53,16 @@ def demo(
     overrides.put_model(engine, model)
     mesh = prepare(load_settings(**overrides.tree), workers)
     console = consoles.out()
+    screen = screen_for(console, monotonic_s)
 
     async def show(mesh: Mesh) -> bool:
+        screen.close()
         await _show(mesh, question, console)
         if not once:
             console.print(f'\nnow ask yourself: weft ask "…" --index {INDEX} --target {mesh.target}', markup=False)
         return not once
 
-    run_async(run(mesh, console, READY_LIMIT_S, show))
+    run_async(run(mesh, console, screen, READY_LIMIT_S, show))
 
 
 async def _show(mesh: Mesh, question: str, console: Console) -> None:

@@ -10,6 +10,8 @@ from services.cli.group import run_async
 from services.cli.overrides import Overrides
 from services.cli.plan import MAX_WORKERS, Mesh
 from services.cli.run import prepare, run
+from services.cli.screen import screen_for
+from services.kit.clock import monotonic_s
 from services.kit.settings import load_settings
 
 READY_LIMIT_S = 300.0
@@ -74,7 +76,8 @@ def up(
     overrides.put("worker.sim.ttft_ms", sim_ttft_ms)
     overrides.put("worker.sim.itl_ms", sim_itl_ms)
     mesh = prepare(load_settings(**overrides.tree), workers)
-    run_async(run(mesh, consoles.out(), ready_timeout, _stay))
+    console = consoles.out()
+    run_async(run(mesh, console, screen_for(console, monotonic_s), ready_timeout, _stay))
 
 
 async def _stay(mesh: Mesh) -> bool:
