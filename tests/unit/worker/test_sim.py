@@ -1,0 +1,138 @@
+"""The sim engine: tokens that depend on prompt and place alone, one batch a step, bounded places."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+
+from services.kit.errors import InvalidArgument
+from services.kit.settings.worker import SimSettings, WorkerSettings
+from services.worker.engines.sim import SimEngine, open_sim
+from services.worker.ports import Conversation, Message, Prompt, Reason, Rendered, Role, Sampling, Tokenised, Work
+from tests.unit.worker.collector import Collector
+from tests.unit.worker.resume import check_every_split, run
+
+FAST = SimSettings(ttft_ms=2.0, itl_ms=0.5, max_tokens=40)
+ASK = Conversation((Message(Role.SYSTEM, "Be brief."), Message(Role.USER, "Why is the sky blue?")))
+
+Opener = Callable[..., AbstractAsyncContextManager[tuple[SimEngine, Collector]]]
+
+
+@pytest.fixture
+def sim() -> Opener:
+    @asynccontextmanager
+    async def opener(sim: SimSettings = FAST, **settings: int) -> AsyncIterator[tuple[SimEngine, Collector]]:
+        sink = Collector()
+        async with open_sim(WorkerSettings(engine="sim", sim=sim, **settings), sink) as engine:  # type: ignore[arg-type]
+            yield engine, sink
+
+    return opener
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sampling"),
+    [
+        pytest.param(ASK, Sampling(), id="conversation"),
+        pytest.param(Rendered("tell me"), Sampling(max_tokens=25), id="text"),
+        pytest.param(Tokenised((1, 2, 3)), Sampling(temperature=1.0, seed=7), id="token-ids-seeded"),
+        pytest.param(Rendered("stops"), Sampling(stop=("zzz", "o", " th")), id="stop-strings"),
+    ],
+)
+async def test_resume_at_every_split(sim: Opener, prompt: Prompt, sampling: Sampling) -> None:
+    async with sim() as (engine, sink):
+        await check_every_split(engine, sink, prompt, sampling)
+
+
+async def test_stop_string_over_tokens_ends_the_answer_before_it(sim: Opener) -> None:
+    async with sim() as (engine, sink):
+        plain = await run(engine, sink, ASK, Sampling())
+        words = plain.text.split(" ")
+        across = f"{words[5][-1]} {words[6][:1]}"
+        got = await run(engine, sink, ASK, Sampling(stop=(across,)))
+        assert got.text == plain.text[: plain.text.index(across)]
+        assert got.finish.reason is Reason.STOP
+        await check_every_split(engine, sink, ASK, Sampling(stop=(across,)))
+
+
+async def test_answers_differ_by_prompt_and_end_at_the_limits(sim: Opener) -> None:
+    async with sim(context_tokens=20) as (engine, sink):
+        one = await run(engine, sink, Rendered("one"), Sampling(max_tokens=5))
+        two = await run(engine, sink, Rendered("two"), Sampling(max_tokens=5))
+        full = await run(engine, sink, Rendered("a b c d e"), Sampling())
+    assert one.ids != two.ids
+    assert (one.finish.reason, one.finish.completion_tokens) == (Reason.LENGTH, 5)
+    assert (full.finish.reason, full.finish.prompt_tokens, full.finish.completion_tokens) == (Reason.LENGTH, 5, 15)
+
+
+async def test_one_step_carries_every_request(sim: Opener) -> None:
+    async with sim(SimSettings(ttft_ms=5.0, itl_ms=1.0, max_tokens=10)) as (engine, sink):
+        for key in range(1, 21):
+            engine.submit(Work(key, Rendered(str(key)), Sampling()))
+        await sink.ended(*range(1, 21))
+    with_tokens = [step for step in sink.steps if step.tokens]
+    # All were admitted within one step's time, so they decode together, but for those that just missed a step.
+    assert len(with_tokens) <= 10 + 2
+    assert max(len(step.tokens) for step in with_tokens) == 20
+
+
+async def test_waiting_requests_run_when_a_place_is_free(sim: Opener) -> None:
+    async with sim(max_running=2) as (engine, sink):
+        for key in range(1, 6):
+            engine.submit(Work(key, Rendered(str(key)), Sampling(max_tokens=3)))
+        assert (engine.load().running, engine.load().waiting) == (2, 3)
+        await sink.ended(*range(1, 6))
+        assert max(step.load.running for step in sink.steps) == 2
+        assert (engine.load().running, engine.load().waiting) == (0, 0)
+
+
+async def test_cancel_frees_the_place_at_once(sim: Opener) -> None:
+    async with sim(max_running=1) as (engine, sink):
+        engine.submit(Work(1, ASK, Sampling(max_tokens=10_000)))
+        engine.submit(Work(2, ASK, Sampling(max_tokens=10_000)))
+        await sink.tokens(1, 3)
+        engine.cancel(1)
+        assert sink.of[1].finish.reason is Reason.CANCELLED
+        assert engine.load().running == 1
+        engine.cancel(2)
+        engine.cancel(2)
+        assert (engine.load().running, engine.load().waiting) == (0, 0)
+        steps = engine.load().step_count
+        assert (await run(engine, sink, ASK, Sampling(max_tokens=1))).finish.reason is Reason.LENGTH
+        assert engine.load().step_count > steps
+
+
+async def test_the_schedule_does_not_drift_and_an_idle_engine_answers_after_ttft(sim: Opener) -> None:
+    loop = asyncio.get_running_loop()
+    async with sim(SimSettings(ttft_ms=30.0, itl_ms=4.0, max_tokens=50)) as (engine, sink):
+        begun_s = loop.time()
+        engine.submit(Work(1, ASK, Sampling()))
+        await sink.tokens(1)
+        assert 0.030 <= loop.time() - begun_s
+        await sink.ended(1)
+        # 30 ms and 49 steps of 4 ms: sleeping each step anew would add the loop's lateness each time.
+        assert 0.226 <= loop.time() - begun_s < 0.226 + 0.1
+        assert engine.load().step_count == 50 + 7
+
+
+async def test_steps_count_during_a_long_prefill(sim: Opener) -> None:
+    async with sim(SimSettings(ttft_ms=50.0, itl_ms=1.0)) as (engine, sink):
+        engine.submit(Work(1, ASK, Sampling(max_tokens=1)))
+        assert engine.load().queued_tokens > 0
+        await sink.ended(1)
+        assert engine.load().step_count >= 40
+
+
+@pytest.mark.parametrize(
+    ("prompt", "resume", "reason", "field"),
+    [
+        pytest.param(Rendered("a " * 30), (), "PROMPT_TOO_LONG", "prompt", id="too-long"),
+        pytest.param(Rendered("a"), (999_999,), "RESUME_MISMATCH", "resume_token_ids", id="foreign-tokens"),
+    ],
+)
+async def test_refusals(sim: Opener, prompt: Prompt, resume: tuple[int, ...], reason: str, field: str) -> None:
+    async with sim(context_tokens=30) as (engine, _):
+        with pytest.raises(InvalidArgument) as caught:
+            engine.submit(Work(1, prompt, Sampling(), resume))
+        assert (caught.value.reason, caught.value.field) == (reason, field)
+        assert engine.load().running == 0
