@@ -13,7 +13,7 @@ GHZ_VERSION := v0.120.0
 GRPCURL_VERSION := v1.9.3
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/$(TOOLS)/bin:$(PATH)
 
-.PHONY: help demo up test unit check gen tools lock breaking format clean
+.PHONY: help demo up test unit check gen tools bench lock breaking format clean
 
 help: ## List what make can do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  \033[36mmake %-9s\033[0m %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ format: $(VENV)/dev.stamp ## Format Python and protos
 	ruff format .
 	ruff check --fix .
 	buf format -w --path proto/weft
+
+bench: $(VENV)/dev.stamp ## Measure this machine's mesh: TTFT, CPU per token, memory (ARGS passes options on)
+	python -m loadtest.bench $(ARGS)
 
 lock: ## Compile the pinned requirements anew
 	$(UV) pip compile -q --upgrade --generate-hashes --no-header --universal --python-version 3.11 --group dev pyproject.toml -o requirements/dev.txt

@@ -3,13 +3,6 @@
 import asyncio
 import sys
 
-# Envoy sends every reflection request here, so the router describes the whole mesh and not only what it serves.
-from weft.embedder.v1 import embedder_pb2
-from weft.openai.v1 import openai_pb2, openai_pb2_grpc
-from weft.retriever.v1 import retriever_pb2
-from weft.router.v1 import router_pb2, router_pb2_grpc
-from weft.worker.v1 import worker_pb2
-
 from services.kit.admin import AdminServer
 from services.kit.clock import monotonic_s
 from services.kit.process import run_service
@@ -25,6 +18,13 @@ from services.router.openai.servicer import OpenAIServicer
 from services.router.relay import LinkRelay
 from services.router.retrieval import RetrieverLink
 from services.router.servicer import RouterServicer
+
+# Envoy sends every reflection request here, so the router describes the whole mesh and not only what it serves.
+from weft.embedder.v1 import embedder_pb2
+from weft.openai.v1 import openai_pb2, openai_pb2_grpc
+from weft.retriever.v1 import retriever_pb2
+from weft.router.v1 import router_pb2, router_pb2_grpc
+from weft.worker.v1 import worker_pb2
 
 FORGET_EVERY_S = 10.0
 _OWN = [module.DESCRIPTOR for module in (router_pb2, openai_pb2)]

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from weft.chat.v1.chat_pb2 import TokenLogprob
-from weft.retriever.v1.retriever_pb2 import Passage
-
 from services.kit.clock import Now
 from services.router.core.chat import FinishReason, Usage
 from services.router.core.recover import Ended
 from services.router.events import Accepted, Event, Failed, Finished, Moved, PassagesFound, Progress, Stage, Timing
 from services.router.flow import Flow
+from weft.chat.v1.chat_pb2 import TokenLogprob
+from weft.retriever.v1.retriever_pb2 import Passage
 
 
 class Client(Protocol):

@@ -5,8 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import grpc.aio
-from weft.chat.v1.chat_pb2 import TokenLogprob
-from weft.router.v1 import router_pb2
 
 from services.kit.clock import Now
 from services.kit.errors import Exhausted, InvalidArgument, WeftError
@@ -18,6 +16,8 @@ from services.router.dispatch import Dispatch
 from services.router.events import Event, Failed
 from services.router.request_id import new_request_id
 from services.router.wire import event_message
+from weft.chat.v1.chat_pb2 import TokenLogprob
+from weft.router.v1 import router_pb2
 
 TURN_QUEUE_LIMIT = 8
 

@@ -3,10 +3,6 @@
 from collections.abc import Sequence
 
 from google.rpc import code_pb2
-from weft.chat.v1 import chat_pb2
-from weft.retriever.v1 import retriever_pb2
-from weft.router.v1 import router_pb2
-from weft.worker.v1 import worker_pb2
 
 from services.kit.errors import InvalidArgument, duration_to_seconds, seconds_to_duration
 from services.kit.settings.router import RouterSettings
@@ -23,6 +19,10 @@ from services.router.core.chat import (
 )
 from services.router.core.recover import Ended, Failure, FailureKind, Outcome
 from services.router.core.worker import Hello, Load
+from weft.chat.v1 import chat_pb2
+from weft.retriever.v1 import retriever_pb2
+from weft.router.v1 import router_pb2
+from weft.worker.v1 import worker_pb2
 
 MAX_NAME_BYTES = 128
 MAX_STOPS = 16

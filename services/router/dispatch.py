@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
-from weft.retriever.v1.retriever_pb2 import Passage
 
 from services.kit.clock import Now
 from services.kit.errors import DeadlineExceeded, WeftError
@@ -22,6 +21,7 @@ from services.router.events import Failed, Stage
 from services.router.metrics import RouterMetrics
 from services.router.ports import Relay, Searcher
 from services.router.refusals import gave_up, refused
+from weft.retriever.v1.retriever_pb2 import Passage
 
 
 class Dispatch:

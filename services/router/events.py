@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from weft.retriever.v1.retriever_pb2 import Passage
-
 from services.kit.errors import WeftError
 from services.router.core.chat import FinishReason, Usage
+from weft.retriever.v1.retriever_pb2 import Passage
 
 
 class Stage(Enum):

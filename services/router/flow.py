@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
+from services.router.core.recover import Failure, FailureKind, Outcome
 from weft.chat.v1.chat_pb2 import TokenLogprob
 from weft.worker.v1.worker_pb2 import Delta
-
-from services.router.core.recover import Failure, FailureKind, Outcome
 
 
 class Flow:

@@ -7,14 +7,14 @@ from functools import partial
 
 import grpc.aio
 import structlog
-from weft.worker.v1 import worker_pb2
-from weft.worker.v1.worker_pb2_grpc import WorkerServiceStub
 
 from services.kit.errors import Unavailable
 from services.router.convert import hello_from, load_from, outcome_from
 from services.router.core.recover import Failure, FailureKind
 from services.router.core.worker import Hello, Load
 from services.router.flow import Flow
+from weft.worker.v1 import worker_pb2
+from weft.worker.v1.worker_pb2_grpc import WorkerServiceStub
 
 HELLO_TIMEOUT_S = 5.0
 

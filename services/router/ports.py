@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from weft.retriever.v1.retriever_pb2 import Passage
-
 from services.router.answer import Answer
 from services.router.core.chat import Chat, Retrieval
 from services.router.core.recover import Outcome
 from services.router.core.worker import Worker
+from weft.retriever.v1.retriever_pb2 import Passage
 
 
 class Relay(Protocol):

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import grpc.aio
 import structlog
-from weft.retriever.v1 import retriever_pb2
-from weft.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
 from services.kit.channels import dial
 from services.kit.errors import DeadlineExceeded, Unavailable, WeftError, error_for, from_rpc
 from services.kit.settings.shared import GrpcSettings
 from services.router.convert import search_message
 from services.router.core.chat import Retrieval
+from weft.retriever.v1 import retriever_pb2
+from weft.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
 MAX_UNDER_WAY = 64
 RETRY_S = 2.0

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc.aio
-from weft.chat.v1.chat_pb2 import TokenLogprob
-from weft.router.v1 import router_pb2, router_pb2_grpc
 
 from services.kit.clock import Now
 from services.kit.errors import InvalidArgument, NotFound, PermissionDenied, seconds_to_duration
@@ -25,6 +23,8 @@ from services.router.events import Event
 from services.router.fleet import Fleet
 from services.router.request_id import new_request_id
 from services.router.wire import event_message, explained, timestamp, worker_messages
+from weft.chat.v1.chat_pb2 import TokenLogprob
+from weft.router.v1 import router_pb2, router_pb2_grpc
 
 WATCH_EVERY_S = 0.1
 _ADDRESS = re.compile(r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(\d{1,5})$")

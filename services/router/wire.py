@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from weft.chat.v1 import chat_pb2
-from weft.router.v1 import router_pb2
 
 from services.kit.errors import WeftError, rpc_code, seconds_to_duration
 from services.router.convert import WIRE_REASONS
 from services.router.core.pick import Lost, Pick
 from services.router.core.worker import Worker, WorkerState
 from services.router.events import Accepted, Event, Failed, Finished, Moved, PassagesFound, Progress, Stage
+from weft.chat.v1 import chat_pb2
+from weft.router.v1 import router_pb2
 
 _STAGES = {
     Stage.QUEUED: router_pb2.Progress.STAGE_QUEUED,

@@ -4,12 +4,12 @@ from typing import Any
 
 import grpc.aio
 from google.api.httpbody_pb2 import HttpBody
-from weft.chat.v1.chat_pb2 import TokenLogprob
 
 from services.kit.errors import WeftError
 from services.router.core.chat import FinishReason, Usage
 from services.router.events import Accepted, Event, Failed, Finished, Moved, PassagesFound, Progress
 from services.router.openai.format import ALIVE, DONE, Chunks, Shape, whole_json
+from weft.chat.v1.chat_pb2 import TokenLogprob
 
 EVENT_STREAM = "text/event-stream"
 JSON = "application/json"

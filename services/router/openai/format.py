@@ -4,10 +4,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from weft.chat.v1.chat_pb2 import TokenLogprob
-
 from services.kit.errors import WeftError
 from services.router.core.chat import FinishReason, Usage
+from weft.chat.v1.chat_pb2 import TokenLogprob
 
 DONE = b"data: [DONE]\n\n"
 ALIVE = b": still at it\n\n"

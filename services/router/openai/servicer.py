@@ -6,7 +6,6 @@ from typing import Any
 
 import grpc.aio
 from google.api.httpbody_pb2 import HttpBody
-from weft.openai.v1 import openai_pb2, openai_pb2_grpc
 
 from services.kit.clock import Now
 from services.kit.errors import InvalidArgument, NotFound
@@ -21,6 +20,7 @@ from services.router.openai.format import CHAT, TEXT, Shape, model_json
 from services.router.openai.requests import ChatCompletionRequest, CompletionRequest, parse
 from services.router.request_id import new_request_id
 from services.router.servicer import deadline_of
+from weft.openai.v1 import openai_pb2, openai_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -8,10 +8,6 @@ from typing import Any
 
 import grpc.aio
 import pytest
-from weft.chat.v1 import chat_pb2
-from weft.openai.v1.openai_pb2_grpc import OpenAIServiceStub
-from weft.router.v1 import router_pb2
-from weft.router.v1.router_pb2_grpc import RouterServiceStub
 
 from services.kit.channels import dial
 from services.kit.errors import seconds_to_duration
@@ -19,6 +15,10 @@ from services.kit.settings import Settings, load_settings
 from services.router.__main__ import serve
 from tests.fakes import worker as fake_worker
 from tests.fakes.worker import FakeWorker
+from weft.chat.v1 import chat_pb2
+from weft.openai.v1.openai_pb2_grpc import OpenAIServiceStub
+from weft.router.v1 import router_pb2
+from weft.router.v1.router_pb2_grpc import RouterServiceStub
 
 
 def free_port() -> int:

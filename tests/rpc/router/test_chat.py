@@ -8,15 +8,15 @@ import grpc.aio
 import pytest
 from google.rpc import code_pb2, error_details_pb2
 from grpc_status import rpc_status
-from weft.chat.v1 import chat_pb2
-from weft.retriever.v1 import retriever_pb2
-from weft.router.v1 import router_pb2
-from weft.worker.v1 import worker_pb2
 
 from tests.fakes import retriever as fake_retriever
 from tests.fakes.retriever import FakeRetriever
 from tests.fakes.worker import FakeWorker
 from tests.rpc.router.conftest import Start
+from weft.chat.v1 import chat_pb2
+from weft.retriever.v1 import retriever_pb2
+from weft.router.v1 import router_pb2
+from weft.worker.v1 import worker_pb2
 
 
 async def events(call: Any) -> list[router_pb2.StreamChatResponse]:

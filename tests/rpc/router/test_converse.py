@@ -6,11 +6,11 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from weft.chat.v1 import chat_pb2
-from weft.router.v1 import router_pb2
 
 from tests.fakes.worker import FakeWorker
 from tests.rpc.router.conftest import Start
+from weft.chat.v1 import chat_pb2
+from weft.router.v1 import router_pb2
 
 OPEN = router_pb2.ConverseRequest(open=router_pb2.ConversationOpen())
 CANCEL = router_pb2.ConverseRequest(cancel=router_pb2.CancelTurn())

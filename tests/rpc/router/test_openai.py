@@ -7,10 +7,10 @@ import grpc
 import grpc.aio
 import pytest
 from google.api.httpbody_pb2 import HttpBody
-from weft.openai.v1 import openai_pb2
 
 from tests.fakes.worker import FakeWorker
 from tests.rpc.router.conftest import Start
+from weft.openai.v1 import openai_pb2
 
 ASK = {"model": "tale", "messages": [{"role": "user", "content": "tell me"}]}
 

@@ -5,11 +5,11 @@ import asyncio
 import grpc
 import grpc.aio
 import pytest
-from weft.router.v1 import router_pb2
 
 from tests.fakes import worker as fake_worker
 from tests.fakes.worker import FakeWorker
 from tests.rpc.router.conftest import Start, free_port
+from weft.router.v1 import router_pb2
 
 
 async def register(router: object, worker_id: str, address: str) -> router_pb2.RegisterWorkerResponse:

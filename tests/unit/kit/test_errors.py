@@ -8,13 +8,13 @@ import grpc
 import grpc.aio
 import pytest
 from prometheus_client import CollectorRegistry
-from weft.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 
 from services.kit.admin import AdminServer
 from services.kit.channels import dial
 from services.kit.errors import Exhausted, InvalidArgument, NotFound, Unavailable, WeftError, from_rpc
 from services.kit.server import AddressInUse, GrpcServer
 from services.kit.settings.shared import GrpcSettings
+from weft.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 
 NAME = embedder_pb2.DESCRIPTOR.services_by_name["EmbedderService"].full_name
 

@@ -2,11 +2,10 @@
 
 import asyncio
 
-from weft.worker.v1.worker_pb2 import Delta
-
 from services.router.core.chat import FinishReason, Usage
 from services.router.core.recover import Ended, Failure, FailureKind
 from services.router.flow import Flow
+from weft.worker.v1.worker_pb2 import Delta
 
 
 def delta(index: int, *texts: str) -> Delta:

@@ -1,0 +1,1 @@
+"""Benchmarks and load generators. They start what they measure, on loopback, and stop it."""
