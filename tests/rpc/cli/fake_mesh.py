@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from google.api import httpbody_pb2
-from prometheus_client import CollectorRegistry
 
+from services.kit.admin import AdminServer
 from services.kit.errors import Exhausted, InvalidArgument, NotFound, WeftError
 from services.kit.server import GrpcServer
 from services.kit.settings import Settings
+from services.kit.telemetry import new_registry
 from weft.openai.v1 import openai_pb2_grpc
 from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 from weft.router.v1 import router_pb2, router_pb2_grpc
@@ -81,6 +82,9 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
     async def ListWorkers(self, request: router_pb2.ListWorkersRequest, context: Any) -> router_pb2.ListWorkersResponse:
         return router_pb2.ListWorkersResponse(workers=self.workers)
 
+    async def ListModels(self, request: router_pb2.ListModelsRequest, context: Any) -> router_pb2.ListModelsResponse:
+        return router_pb2.ListModelsResponse(models=[router_pb2.Model(name="fake", serving_workers=1)])
+
     async def RegisterWorker(
         self, request: router_pb2.RegisterWorkerRequest, context: Any
     ) -> router_pb2.RegisterWorkerResponse:
@@ -149,6 +153,9 @@ class FakeRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
             await context.write(answer)
             position += 1
 
+    async def ListIndexes(self, request: retriever_pb2.ListIndexesRequest, context: Any) -> Any:
+        return retriever_pb2.ListIndexesResponse(indexes=[retriever_pb2.Index(name="house", documents=1)])
+
     async def GetDocument(self, request: retriever_pb2.GetDocumentRequest, context: Any) -> Any:
         record = retriever_pb2.DocumentRecord(document_id=request.document_id, title=request.index)
         return retriever_pb2.GetDocumentResponse(document=record)
@@ -168,8 +175,10 @@ class FakeMesh:
         self.router = FakeRouter()
         self.retriever = FakeRetriever()
         self.port = 0
-        settings = Settings()
-        self._server = GrpcServer("127.0.0.1:0", SERVICES, settings.grpc, CollectorRegistry())
+        registry = new_registry()
+        self._admin = AdminServer("127.0.0.1", 0, registry, lambda: "")
+        self.admin_port = self._admin.port
+        self._server = GrpcServer("127.0.0.1:0", SERVICES, Settings().grpc, registry)
         router_pb2_grpc.add_RouterServiceServicer_to_server(self.router, self._server.grpc)
         openai_pb2_grpc.add_OpenAIServiceServicer_to_server(FakeOpenAI(self.router.more), self._server.grpc)
         retriever_pb2_grpc.add_RetrieverServiceServicer_to_server(self.retriever, self._server.grpc)
@@ -183,3 +192,4 @@ class FakeMesh:
     async def stop(self) -> None:
         """Ends every call."""
         await self._server.stop(0)
+        self._admin.stop()
