@@ -16,6 +16,8 @@ from services.retriever.parsing.parsed import Parsed, ParsedBuilder
 MAX_UNPACKED_BYTES = 512 * 1024 * 1024
 
 _HEADING = re.compile(r"heading (\d)", re.IGNORECASE)
+# What libxml2 says when it gets no more memory.
+_OUT_OF_MEMORY = ("unknown error", "Memory allocation failed")
 _OLE_START = b"\xd0\xcf\x11\xe0"
 
 
@@ -36,6 +38,8 @@ def parse(content: bytes, name: str) -> Parsed:
     except MemoryError:
         raise
     except Exception as error:
+        if str(error).startswith(_OUT_OF_MEMORY):
+            raise MemoryError from error
         # A damaged package raises whatever its damage makes of zipfile, lxml and python-docx.
         raise _broken(name, str(error) or type(error).__name__) from error
 

@@ -31,4 +31,5 @@ def decode(content: bytes, name: str) -> str:
 def parse(content: bytes, name: str) -> Parsed:
     """A plain text: no headings, no title."""
     text = decode(content, name)
-    return Parsed("", text, tuple(Block(found.start(), found.end()) for found in _PARAGRAPH.finditer(text)))
+    paragraphs = ((found.start(), found.group().rstrip()) for found in _PARAGRAPH.finditer(text))
+    return Parsed("", text, tuple(Block(start, start + len(paragraph)) for start, paragraph in paragraphs))
