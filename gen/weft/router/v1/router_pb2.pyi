@@ -225,18 +225,22 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "serving_workers", "known_workers", "context_tokens", "first_seen")
+    __slots__ = ("name", "serving_workers", "known_workers", "context_tokens", "first_seen", "queued_requests", "queued_tokens")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SERVING_WORKERS_FIELD_NUMBER: _ClassVar[int]
     KNOWN_WORKERS_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     FIRST_SEEN_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     name: str
     serving_workers: int
     known_workers: int
     context_tokens: int
     first_seen: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., serving_workers: _Optional[int] = ..., known_workers: _Optional[int] = ..., context_tokens: _Optional[int] = ..., first_seen: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    queued_requests: int
+    queued_tokens: int
+    def __init__(self, name: _Optional[str] = ..., serving_workers: _Optional[int] = ..., known_workers: _Optional[int] = ..., context_tokens: _Optional[int] = ..., first_seen: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., queued_requests: _Optional[int] = ..., queued_tokens: _Optional[int] = ...) -> None: ...
 
 class ListWorkersRequest(_message.Message):
     __slots__ = ("model",)

@@ -138,12 +138,14 @@ class Capabilities(_message.Message):
     def __init__(self, exact_resume: _Optional[bool] = ..., position_keyed_sampling: _Optional[bool] = ..., logprobs: _Optional[bool] = ..., kv_events: _Optional[bool] = ...) -> None: ...
 
 class Started(_message.Message):
-    __slots__ = ("request", "prompt_tokens")
+    __slots__ = ("request", "prompt_tokens", "cached_tokens")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     request: int
     prompt_tokens: int
-    def __init__(self, request: _Optional[int] = ..., prompt_tokens: _Optional[int] = ...) -> None: ...
+    cached_tokens: int
+    def __init__(self, request: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., cached_tokens: _Optional[int] = ...) -> None: ...
 
 class Delta(_message.Message):
     __slots__ = ("request", "index", "token_ids", "text", "logprobs")
@@ -218,20 +220,16 @@ class KvEvent(_message.Message):
     def __init__(self, stored: _Optional[_Union[KvStored, _Mapping]] = ..., removed: _Optional[_Union[KvRemoved, _Mapping]] = ..., cleared: _Optional[_Union[KvCleared, _Mapping]] = ...) -> None: ...
 
 class KvStored(_message.Message):
-    __slots__ = ("block_hashes", "parent_hash", "token_ids")
-    BLOCK_HASHES_FIELD_NUMBER: _ClassVar[int]
-    PARENT_HASH_FIELD_NUMBER: _ClassVar[int]
-    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
-    block_hashes: _containers.RepeatedScalarFieldContainer[bytes]
-    parent_hash: bytes
-    token_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, block_hashes: _Optional[_Iterable[bytes]] = ..., parent_hash: _Optional[bytes] = ..., token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    __slots__ = ("prefix_hashes",)
+    PREFIX_HASHES_FIELD_NUMBER: _ClassVar[int]
+    prefix_hashes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, prefix_hashes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class KvRemoved(_message.Message):
-    __slots__ = ("block_hashes",)
-    BLOCK_HASHES_FIELD_NUMBER: _ClassVar[int]
-    block_hashes: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, block_hashes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    __slots__ = ("prefix_hashes",)
+    PREFIX_HASHES_FIELD_NUMBER: _ClassVar[int]
+    prefix_hashes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, prefix_hashes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class KvCleared(_message.Message):
     __slots__ = ()
