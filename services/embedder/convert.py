@@ -1,9 +1,8 @@
 """Between the wire's messages and the embedder's values."""
 
-from weft.embedder.v1 import embedder_pb2
-
 from services.embedder.ports import Embedded, ModelInfo
 from services.kit.errors import InvalidArgument
+from weft.embedder.v1 import embedder_pb2
 
 _QUERY = {
     embedder_pb2.PURPOSE_UNSPECIFIED: False,

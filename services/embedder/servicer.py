@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc.aio
-from weft.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 
 from services.embedder.batcher import Batcher, stopping
 from services.embedder.convert import is_query, to_embedding, to_model
 from services.embedder.limits import TextLimits, check_model
 from services.embedder.ports import ModelInfo
 from services.embedder.stream import EmbedStream
+from weft.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

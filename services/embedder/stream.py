@@ -5,14 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
-from weft.embedder.v1 import embedder_pb2
-
 from services.embedder.batcher import Batcher
 from services.embedder.convert import is_query, to_embedding
 from services.embedder.limits import TextLimits
 from services.embedder.ports import Embedded
 from services.embedder.waiting import Job
 from services.kit.errors import InvalidArgument, Unavailable
+from weft.embedder.v1 import embedder_pb2
 
 # Texts of one stream that are taken in and whose answers the client has not taken.
 WINDOW_TEXTS = 4096

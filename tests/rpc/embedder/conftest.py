@@ -1,0 +1,73 @@
+"""An embedder on a real socket around a fake model, and one as a process with MiniLM."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import grpc.aio
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.embedder.service import running
+from services.kit.channels import dial
+from services.kit.settings import load_settings
+from tests.fakes.embedding_model import FakeModel
+from weft.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
+from weft.openai.v1.openai_pb2_grpc import OpenAIServiceStub
+
+
+class Embedder:
+    """A running embedder and a channel to it."""
+
+    def __init__(self, channel: grpc.aio.Channel, model: FakeModel, registry: CollectorRegistry) -> None:
+        self.channel = channel
+        self.stub = EmbedderServiceStub(channel)
+        self.openai = OpenAIServiceStub(channel)
+        self.model = model
+        self.registry = registry
+
+    async def busy(self) -> None:
+        """Returns once a batch stands at the model's gate."""
+        assert await asyncio.to_thread(self.model.entered.acquire, timeout=10)
+
+    @property
+    def waiting(self) -> float | None:
+        """Texts in the queue, as Prometheus would read it."""
+        return self.registry.get_sample_value("weft_embedder_queue_texts")
+
+    async def waits(self, texts: int) -> None:
+        """Returns once that many texts are in the queue."""
+        async with asyncio.timeout(10):
+            while self.waiting != texts:  # noqa: ASYNC110 - a metric over a socket sends no event
+                await asyncio.sleep(0.005)
+
+
+Start = Callable[..., AbstractAsyncContextManager[Embedder]]
+
+
+@pytest.fixture
+def start() -> Start:
+    """Starts an embedder with these settings of its section; one worker, and the gate open at the end."""
+
+    @asynccontextmanager
+    async def started(**fields: Any) -> AsyncIterator[Embedder]:
+        mine = {"port": 0, "threads": 1, **fields}
+        settings = load_settings(embedder=mine, grpc={"stop_grace_s": 5.0})
+        model, registry = FakeModel(), CollectorRegistry()
+        # The channel outlives the server, so that a test sees how a stop looks from outside.
+        async with AsyncExitStack() as channels, running(model, settings, registry) as port:
+            channel = dial(f"127.0.0.1:{port}", settings.grpc, own_connection=True)
+            channels.push_async_callback(channel.close)
+            try:
+                yield Embedder(channel, model, registry)
+            finally:
+                model.gate.set()
+
+    return started
+
+
+@pytest.fixture
+async def embedder(start: Start) -> AsyncIterator[Embedder]:
+    async with start() as found:
+        yield found
