@@ -13,6 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.kit.channels import dial
+from services.kit.errors import from_rpc
 from services.kit.settings import load_settings
 from services.retriever.__main__ import serve
 from tests.fakes.embedder import FakeEmbedder
@@ -35,6 +36,13 @@ def document(source: str, text: str, index: str = "", **fields: Any) -> pb.Inges
     return pb.IngestDocumentsRequest(index=index, document=pb.Document(source=source, text=text, **fields))
 
 
+def retry_delay_s(error: grpc.aio.AioRpcError) -> float:
+    """How long the service asks its callers to wait before they try again; it must say so."""
+    delay_s = from_rpc(error).retry_delay_s
+    assert delay_s is not None, error
+    return delay_s
+
+
 async def one_by_one(requests: Iterable[pb.IngestDocumentsRequest]) -> AsyncIterator[pb.IngestDocumentsRequest]:
     """The requests as a stream."""
     for request in requests:
@@ -45,9 +53,20 @@ class Retriever:
     """A running retriever and a channel to it."""
 
     def __init__(self, channel: grpc.aio.Channel, admin_port: int) -> None:
+        self.channel = channel
         self.stub = RetrieverServiceStub(channel)
         self.health: Any = health_pb2_grpc.HealthStub(channel)
         self.admin_port = admin_port
+
+    async def serving(self) -> None:
+        """Waits until it is ready."""
+        async with asyncio.timeout(30):
+            await self.channel.channel_ready()
+            watch = self.health.Watch(health_pb2.HealthCheckRequest())
+            async for answer in watch:
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    break
+            watch.cancel()
 
     async def ingest(self, *requests: pb.IngestDocumentsRequest) -> list[pb.IngestDocumentsResponse]:
         """Every document's status, in the order of the documents."""
@@ -107,12 +126,8 @@ def start(embedder: FakeEmbedder, tmp_path: Path) -> Start:
         serving = asyncio.create_task(serve(tree, stop))
         try:
             async with dial(f"127.0.0.1:{port}", tree.grpc) as channel:
-                async with asyncio.timeout(20):
-                    await channel.channel_ready()
-                    retriever = Retriever(channel, admin_port)
-                    async for answer in retriever.health.Watch(health_pb2.HealthCheckRequest()):
-                        if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                            break
+                retriever = Retriever(channel, admin_port)
+                await retriever.serving()
                 yield retriever
         finally:
             stop.set()

@@ -12,7 +12,7 @@ import pytest
 
 from services.kit.errors import InvalidArgument, NotFound, Unavailable, from_rpc
 from tests.fakes.embedder import DIMENSIONS, FakeEmbedder
-from tests.rpc.retriever.conftest import Retriever, Start, document, one_by_one
+from tests.rpc.retriever.conftest import Retriever, Start, document, one_by_one, retry_delay_s
 from weft.retriever.v1 import retriever_pb2 as pb
 
 LONG = "\n\n".join(f"Paragraph {n} tells of looms, threads and cloth number {n}." for n in range(40))
@@ -193,9 +193,7 @@ async def again(retriever: Retriever, request: pb.IngestDocumentsRequest) -> lis
         try:
             return await retriever.statuses(request)
         except grpc.aio.AioRpcError as error:
-            delay_s = from_rpc(error).retry_delay_s
-            assert delay_s is not None
-            await asyncio.sleep(delay_s)
+            await asyncio.sleep(retry_delay_s(error))
 
 
 async def test_another_model_does_not_mix_with_the_old(start: Start, embedder: FakeEmbedder) -> None:
