@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import structlog
-from weft.worker.v1 import worker_pb2, worker_pb2_grpc
 
 from services.kit.admin import AdminServer
 from services.kit.clock import monotonic_s
@@ -27,6 +26,7 @@ from services.worker.metrics import WorkerMetrics
 from services.worker.ports import Engine, Sink
 from services.worker.registration import Registration
 from services.worker.servicer import WorkerServicer
+from weft.worker.v1 import worker_pb2, worker_pb2_grpc
 
 # Time that a closed link's last messages have to reach its router.
 CLOSE_LIMIT_S = 1.0

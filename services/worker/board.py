@@ -3,14 +3,13 @@
 import asyncio
 from dataclasses import dataclass, replace
 
-from weft.worker.v1 import worker_pb2 as pb
-
 from services.kit.clock import Now
 from services.kit.errors import DeadlineExceeded, WeftError
 from services.worker import convert
 from services.worker.link import Link
 from services.worker.metrics import WorkerMetrics
 from services.worker.ports import EngineLoad, Finish, Reason, Step
+from weft.worker.v1 import worker_pb2 as pb
 
 
 @dataclass(slots=True)

@@ -3,8 +3,6 @@
 import math
 
 from google.rpc import code_pb2
-from weft.chat.v1 import chat_pb2
-from weft.worker.v1 import worker_pb2 as pb
 
 from services.kit.errors import InvalidArgument, WeftError, rpc_code, seconds_to_duration
 from services.worker.ports import (
@@ -21,6 +19,8 @@ from services.worker.ports import (
     Sampling,
     Tokenised,
 )
+from weft.chat.v1 import chat_pb2
+from weft.worker.v1 import worker_pb2 as pb
 
 STOP_STRINGS_LIMIT = 16
 STOP_BYTES_LIMIT = 256

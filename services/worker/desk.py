@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from weft.worker.v1 import worker_pb2 as pb
 
 from services.kit.clock import Now
 from services.kit.errors import Exhausted, Internal, InvalidArgument, NotFound, Unavailable, WeftError
@@ -14,6 +13,7 @@ from services.worker.board import Board, Route
 from services.worker.link import Link
 from services.worker.metrics import WorkerMetrics
 from services.worker.ports import Engine, Prompt, Sampling, Step, Work
+from weft.worker.v1 import worker_pb2 as pb
 
 # Time that an engine has to answer the cancels at the end of a drain.
 CANCEL_LIMIT_S = 2.0

@@ -3,9 +3,8 @@
 import asyncio
 from collections import deque
 
-from weft.worker.v1 import worker_pb2 as pb
-
 from services.kit.errors import Exhausted, WeftError
+from weft.worker.v1 import worker_pb2 as pb
 
 
 class Link:

@@ -6,11 +6,11 @@ import grpc
 import grpc.aio
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
-from weft.router.v1 import router_pb2, router_pb2_grpc
 
 from services.kit.channels import dial
 from services.kit.errors import duration_to_seconds, from_rpc
 from services.kit.settings.shared import GrpcSettings
+from weft.router.v1 import router_pb2, router_pb2_grpc
 
 # A router that does not answer within this time counts as away.
 ANSWER_LIMIT_S = 5.0

@@ -7,13 +7,13 @@ from typing import Any
 
 import grpc.aio
 import structlog
-from weft.worker.v1 import worker_pb2 as pb
-from weft.worker.v1 import worker_pb2_grpc
 
 from services.kit.errors import InvalidArgument, WeftError, duration_to_seconds, error_for
 from services.worker import convert
 from services.worker.desk import Desk, Start
 from services.worker.link import Link
+from weft.worker.v1 import worker_pb2 as pb
+from weft.worker.v1 import worker_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

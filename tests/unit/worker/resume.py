@@ -23,7 +23,8 @@ async def check_every_split(engine: Engine, sink: Collector, prompt: Prompt, sam
     for count in range(1, len(whole.ids) + 1):
         rest = await run(engine, sink, prompt, sampling, tuple(whole.ids[:count]))
         assert whole.ids[:count] + rest.ids == whole.ids, f"after {count} tokens"
-        if count < len(whole.ids):
+        # Between two tokens of one delta no client ever stands.
+        if count in shown and count < len(whole.ids):
             assert shown[count] + rest.text == whole.text, f"after {count} tokens"
         assert rest.finish == whole.finish or rest.finish.cached_tokens != whole.finish.cached_tokens
         assert rest.finish.completion_tokens == whole.finish.completion_tokens

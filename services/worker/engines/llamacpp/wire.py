@@ -1,5 +1,6 @@
 """llama.cpp's /completion: its request's body, and what its events say."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -8,6 +9,8 @@ from services.worker.ports import Logprob, Sampling
 
 # llama.cpp reads this seed as "choose one".
 RANDOM_SEED = 0xFFFFFFFF
+# What OpenAI's interface gives where a probability is not known.
+UNKNOWN_LOGPROB = -9999.0
 # Fields of the events that are read; the others would repeat the prompt and all settings at the end.
 _FIELDS = ["tokens", "tokens_predicted", "stop", "stop_type", "completion_probabilities", "timings", "prompt_progress"]
 
@@ -70,8 +73,7 @@ def to_chunk(event: dict[str, Any], alternatives: int | None) -> Chunk:
     ids = event.get("tokens") or []
     logprobs: list[Logprob | None] = [None] * len(ids)
     if alternatives is not None:
-        logprobs[:] = [_to_logprob(item, alternatives) for item in event.get("completion_probabilities") or []]
-        logprobs += [None] * (len(ids) - len(logprobs))
+        logprobs[:] = _align(ids, event.get("completion_probabilities") or [], alternatives)
     stopped = event.get("stop", False)
     return Chunk(
         tokens=[] if progress else list(zip(ids, logprobs, strict=False)),
@@ -80,6 +82,18 @@ def to_chunk(event: dict[str, Any], alternatives: int | None) -> Chunk:
         progressed=progress is not None,
         stop=(Stop.END_OF_ANSWER if event.get("stop_type") == "eos" else Stop.LIMIT) if stopped else Stop.GOES_ON,
     )
+
+
+def _align(ids: list[int], items: list[dict[str, Any]], alternatives: int) -> Iterator[Logprob]:
+    """One for each token. llama.cpp has none for a token that ends in the middle of a character."""
+    left = iter(items)
+    item = next(left, None)
+    for token in ids:
+        if item is not None and item["id"] == token:
+            yield _to_logprob(item, alternatives)
+            item = next(left, None)
+        else:
+            yield Logprob(token, "\ufffd", UNKNOWN_LOGPROB)
 
 
 def _to_logprob(item: dict[str, Any], alternatives: int) -> Logprob:
