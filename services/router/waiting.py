@@ -1,0 +1,119 @@
+"""Holds requests that found no worker until there is room: the shell around the core's queue, one for each model."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.kit.clock import Now
+from services.kit.errors import Exhausted
+from services.router.core.admit import AdmissionQueue, Joined, Priority, QueueFull, QueueLimits, Ticket
+from services.router.core.worker import Worker
+
+SCAN_LIMIT = 16
+"""Tickets that are offered a place in one go after the first that could not take one: some need a certain worker."""
+
+Place = Callable[[], Worker | None]
+"""Picks a worker for one request and reserves its load; None where there is none now."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    place: Place
+    placed: "asyncio.Future[Worker]"
+
+
+class Seat:
+    """One request's place in the queue; `leave` must be called when the wait is over, however it ends."""
+
+    def __init__(self, room: "WaitingRoom", model: str, ticket: Ticket, placed: "asyncio.Future[Worker]") -> None:
+        self._room = room
+        self._model = model
+        self.ticket = ticket
+        self.placed = placed
+
+    @property
+    def position(self) -> int:
+        """From 1."""
+        return self._room.queue(self._model).position(self.ticket.number)
+
+    @property
+    def expected_wait_s(self) -> float | None:
+        """None where nothing is known yet."""
+        return self._room.queue(self._model).expected_wait_s(self.position)
+
+    def leave(self) -> Worker | None:
+        """Gives the place up; the worker that was reserved and not taken, which the caller has to release."""
+        return self._room.leave(self._model, self.ticket, self.placed)
+
+
+class WaitingRoom:
+    """Every model's queue, and who waits in it. `pump` is called whenever a worker may have room."""
+
+    def __init__(self, limits: QueueLimits, now: Now) -> None:
+        self._limits = limits
+        self._now = now
+        self._queues: dict[str, AdmissionQueue] = {}
+        self._waiting: dict[tuple[str, int], _Waiting] = {}
+
+    def __repr__(self) -> str:
+        return f"WaitingRoom({self._queues})"
+
+    def queue(self, model: str) -> AdmissionQueue:
+        """The model's queue."""
+        if model not in self._queues:
+            self._queues[model] = AdmissionQueue(self._limits)
+        return self._queues[model]
+
+    def is_empty(self, model: str) -> bool:
+        """Whether nobody waits for the model, so that a newcomer passes nobody by."""
+        return not len(self._queues.get(model, ()))
+
+    def join(
+        self, model: str, priority: Priority, tenant: str, tokens: int, deadline_s: float, place: Place
+    ) -> Seat | QueueFull:
+        """Waits for a place; those who give way to it are told."""
+        joined = self.queue(model).join(priority, tenant, tokens, self._now(), deadline_s)
+        if not isinstance(joined, Joined):
+            return joined
+        for ticket in joined.displaced:
+            self._refuse(model, ticket)
+        placed: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+        self._waiting[model, joined.ticket.number] = _Waiting(place, placed)
+        self.pump(model)
+        return Seat(self, model, joined.ticket, placed)
+
+    def pump(self, model: str | None = None) -> None:
+        """Places whoever can be placed now, in order, of this model or of all."""
+        for name in [model] if model is not None else list(self._queues):
+            queue = self._queues.get(name)
+            if queue:
+                self._pump(name, queue)
+
+    def _pump(self, model: str, queue: AdmissionQueue) -> None:
+        missed = 0
+        for ticket in list(queue):
+            waiting = self._waiting[model, ticket.number]
+            worker = waiting.place()
+            if worker is None:
+                missed += 1
+                if missed == SCAN_LIMIT:
+                    return
+                continue
+            queue.served(ticket, self._now())
+            del self._waiting[model, ticket.number]
+            waiting.placed.set_result(worker)
+
+    def leave(self, model: str, ticket: Ticket, placed: "asyncio.Future[Worker]") -> Worker | None:
+        """See Seat.leave."""
+        if self._waiting.pop((model, ticket.number), None) is not None:
+            self.queue(model).leave(ticket.number)
+        if placed.done() and not placed.cancelled() and placed.exception() is None:
+            return placed.result()
+        placed.cancel()
+        return None
+
+    def _refuse(self, model: str, ticket: Ticket) -> None:
+        waiting = self._waiting.pop((model, ticket.number))
+        wait_s = self.queue(model).expected_wait_s(len(self.queue(model)) + 1)
+        text = "the queue is full, and a request that goes first took this one's place; try again later"
+        waiting.placed.set_exception(Exhausted(text, reason="DISPLACED", retry_delay_s=max(1.0, wait_s or 1.0)))
