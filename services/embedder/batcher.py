@@ -1,7 +1,7 @@
 """Embeds texts of all callers in common batches, in worker threads. Knows neither gRPC nor HTTP."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Self
@@ -14,8 +14,9 @@ from services.embedder.waiting import Job, WaitingTexts
 from services.kit.clock import Now
 from services.kit.errors import Internal, Unavailable, WeftError
 
-# Texts that are tokenised in one go: other callers' texts come in between.
+# What is tokenised in one go: other callers' texts come in between. A longer text goes alone.
 _ENCODE_TEXTS = 64
+_ENCODE_CHARS = 256 * 1024
 # What a first caller is told before anything was measured, and how fast the measure follows.
 _FIRST_TEXT_S = 0.01
 _SMOOTHING = 0.1
@@ -72,8 +73,8 @@ class Batcher:
         self._waiting.reserve(len(texts), query, self._retry_delay_s())
         jobs: list[Job] = []
         try:
-            for start in range(0, len(texts), _ENCODE_TEXTS):
-                jobs += await self._put(texts[start : start + _ENCODE_TEXTS], query)
+            for part in _parts(texts):
+                jobs += await self._put(part, query)
             return [await job.result for job in jobs]
         finally:
             self._waiting.give_back(len(texts) - len(jobs), query)
@@ -133,8 +134,9 @@ class Batcher:
         lengths = [len(job.tokens.ids) for job in batch]
         self._metrics.batches.labels(outcome).inc()
         self._metrics.texts.labels(outcome).inc(len(batch))
-        self._metrics.tokens.inc(sum(lengths))
-        self._metrics.padding.inc(max(lengths) * len(lengths) - sum(lengths))
+        if outcome == "ok":
+            self._metrics.tokens.inc(sum(lengths))
+            self._metrics.padding.inc(max(lengths) * len(lengths) - sum(lengths))
         self._metrics.batch_seconds.observe(elapsed_s)
         self._text_s += _SMOOTHING * (elapsed_s / len(batch) - self._text_s)
 
@@ -146,6 +148,18 @@ class Batcher:
     def _check_open(self) -> None:
         if self._closed:
             raise stopping()
+
+
+def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
+    part: list[str] = []
+    chars = 0
+    for text in texts:
+        if part and (len(part) == _ENCODE_TEXTS or chars + len(text) > _ENCODE_CHARS):
+            yield part
+            part, chars = [], 0
+        part.append(text)
+        chars += len(text)
+    yield part
 
 
 def stopping() -> Unavailable:

@@ -22,6 +22,12 @@ async def test_answers_in_the_order_of_the_texts(bench: Bench) -> None:
     assert [one.truncated for one in found] == [False, False, False, False, True]
 
 
+async def test_many_long_texts_keep_their_order(bench: Bench) -> None:
+    texts = [f"{index} {'x' * 100_000}" for index in range(10)]
+    found = await bench.batcher.embed(texts, query=False)
+    assert [one.vector.tolist() for one in found] == [vector_of(text) for text in texts]
+
+
 async def test_texts_of_all_callers_share_a_batch(bench: Bench) -> None:
     bench.model.gate.clear()
     first = caller(bench, "first")

@@ -114,10 +114,21 @@ def test_tokens_and_truncation(minilm: MiniLM, text: str, tokens: int, truncated
     assert (len(found.ids), found.truncated) == (tokens, truncated)
 
 
-def test_a_long_text_is_read_as_if_it_were_tokenised_whole(minilm: MiniLM) -> None:
-    text = " ".join(SENTENCES) * 20
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(" ".join(SENTENCES) * 20, id="sentences"),
+        pytest.param("\n".join(SENTENCES) * 20, id="lines"),
+        pytest.param("重庆是一个很大的城市ABC，" * 2000, id="ideographs and letters"),
+        pytest.param("a" * 4090 + "b\u0301\u0301cd e " + "f " * 3000, id="a word across the place of the cut"),
+        pytest.param("x\x1cy" * 5000 + " z" * 300, id="control characters within a word"),
+        pytest.param("[SEP] " * 3000, id="special tokens"),
+    ],
+)
+def test_a_long_text_is_read_as_if_it_were_tokenised_whole(minilm: MiniLM, text: str) -> None:
     (found,) = minilm.encode([text])
-    assert list(found.ids) == minilm._tokenizer.encode(text).ids
+    whole = minilm._tokenizer.encode(text)
+    assert (list(found.ids), found.truncated) == (whole.ids, bool(whole.overflowing))
 
 
 def test_the_model_says_what_it_is(minilm: MiniLM) -> None:

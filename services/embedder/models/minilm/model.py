@@ -1,5 +1,6 @@
 """MiniLM behind the Model port: texts to token ids to vectors. Blocks; callers run it in threads."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ MAX_TOKENS = 256
 _DIMENSIONS = 384
 # A token is at most 100 characters of a word, and most are 3 to 5: this much of a text nearly always fills the limit.
 _PREFIX_CHARS = 4096
+# The last place where a word surely ends: at white space, or after an ideograph, each of which is a word to BERT.
+_WORD_END = re.compile("(.*[ \\t\\n\\r\u3400-\u4dbf\u4e00-\u9fff])", re.DOTALL)
 
 
 class MiniLM:
@@ -58,8 +61,8 @@ class MiniLM:
 
 
 def _prefix(text: str) -> str:
-    """The text's beginning up to a space, which gives the same first tokens as the whole; or else the whole."""
+    """The text's beginning up to the end of a word, with the same first tokens as the whole; or else the whole."""
     if len(text) <= _PREFIX_CHARS:
         return text
-    end = text.rfind(" ", 0, _PREFIX_CHARS)
-    return text[:end] if end > 0 else text
+    found = _WORD_END.match(text, 0, _PREFIX_CHARS)
+    return text[: found.end(1)] if found else text
