@@ -27,7 +27,7 @@ from google.rpc import code_pb2 as google_dot_rpc_dot_code__pb2
 from weft.chat.v1 import chat_pb2 as weft_dot_chat_dot_v1_dot_chat__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweft/worker/v1/worker.proto\x12\x0eweft.worker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x15google/rpc/code.proto\x1a\x17weft/chat/v1/chat.proto\"\xb7\x01\n\rAttachRequest\x12$\n\x04open\x18\x01 \x01(\x0b\x32\x14.weft.worker.v1.OpenH\x00\x12&\n\x05start\x18\x02 \x01(\x0b\x32\x15.weft.worker.v1.StartH\x00\x12(\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x16.weft.worker.v1.CancelH\x00\x12&\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x15.weft.worker.v1.DrainH\x00\x42\x06\n\x04kind\"\x19\n\x04Open\x12\x11\n\trouter_id\x18\x01 \x01(\t\"\x85\x01\n\x06Prompt\x12\x34\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.weft.worker.v1.ConversationH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12-\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x18.weft.worker.v1.TokenIdsH\x00\x42\x06\n\x04kind\"7\n\x0c\x43onversation\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.weft.chat.v1.Message\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xd3\x01\n\x05Start\x12\x0f\n\x07request\x18\x01 \x01(\r\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12&\n\x06prompt\x18\x04 \x01(\x0b\x32\x16.weft.worker.v1.Prompt\x12(\n\x08sampling\x18\x05 \x01(\x0b\x32\x16.weft.chat.v1.Sampling\x12\x18\n\x10resume_token_ids\x18\x06 \x03(\r\x12*\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x19\n\x06\x43\x61ncel\x12\x0f\n\x07request\x18\x01 \x01(\r\"\x07\n\x05\x44rain\"\xfd\x01\n\x0e\x41ttachResponse\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.weft.worker.v1.Hello\x12(\n\x07started\x18\x02 \x03(\x0b\x32\x17.weft.worker.v1.Started\x12%\n\x06\x64\x65ltas\x18\x03 \x03(\x0b\x32\x15.weft.worker.v1.Delta\x12$\n\x05\x65nded\x18\x04 \x03(\x0b\x32\x15.weft.worker.v1.Ended\x12\"\n\x04load\x18\x05 \x01(\x0b\x32\x14.weft.worker.v1.Load\x12*\n\tkv_events\x18\x06 \x03(\x0b\x32\x17.weft.worker.v1.KvEvent\"\xe0\x01\n\x05Hello\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12&\n\x06limits\x18\x05 \x01(\x0b\x32\x16.weft.worker.v1.Limits\x12\x32\n\x0c\x63\x61pabilities\x18\x06 \x01(\x0b\x32\x1c.weft.worker.v1.Capabilities\x12\x1d\n\x15tokenizer_fingerprint\x18\x07 \x01(\t\x12\x15\n\rkv_block_size\x18\x08 \x01(\r\"J\n\x06Limits\x12\x13\n\x0bmax_running\x18\x01 \x01(\r\x12\x13\n\x0bmax_waiting\x18\x02 \x01(\r\x12\x16\n\x0e\x63ontext_tokens\x18\x03 \x01(\r\"j\n\x0c\x43\x61pabilities\x12\x14\n\x0c\x65xact_resume\x18\x01 \x01(\x08\x12\x1f\n\x17position_keyed_sampling\x18\x02 \x01(\x08\x12\x10\n\x08logprobs\x18\x03 \x01(\x08\x12\x11\n\tkv_events\x18\x04 \x01(\x08\"H\n\x07Started\x12\x0f\n\x07request\x18\x01 \x01(\r\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\"v\n\x05\x44\x65lta\x12\x0f\n\x07request\x18\x01 \x01(\r\x12\r\n\x05index\x18\x02 \x01(\r\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x0c\n\x04text\x18\x04 \x01(\t\x12,\n\x08logprobs\x18\x05 \x03(\x0b\x32\x1a.weft.chat.v1.TokenLogprob\"y\n\x05\x45nded\x12\x0f\n\x07request\x18\x01 \x01(\r\x12(\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x16.weft.worker.v1.FinishH\x00\x12*\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x17.weft.worker.v1.FailureH\x00\x42\t\n\x07outcome\"X\n\x06\x46inish\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.weft.chat.v1.FinishReason\x12\"\n\x05usage\x18\x02 \x01(\x0b\x32\x13.weft.chat.v1.Usage\"Y\n\x07\x46\x61ilure\x12\x1e\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x10.google.rpc.Code\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05\x66ield\x18\x04 \x01(\t\"\xa5\x01\n\x04Load\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x15\n\rqueued_tokens\x18\x03 \x01(\r\x12\x10\n\x08kv_usage\x18\x04 \x01(\x02\x12\x12\n\nstep_count\x18\x05 \x01(\x04\x12,\n\tstep_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\"\x99\x01\n\x07KvEvent\x12*\n\x06stored\x18\x01 \x01(\x0b\x32\x18.weft.worker.v1.KvStoredH\x00\x12,\n\x07removed\x18\x02 \x01(\x0b\x32\x19.weft.worker.v1.KvRemovedH\x00\x12,\n\x07\x63leared\x18\x03 \x01(\x0b\x32\x19.weft.worker.v1.KvClearedH\x00\x42\x06\n\x04kind\"!\n\x08KvStored\x12\x15\n\rprefix_hashes\x18\x01 \x03(\x06\"\"\n\tKvRemoved\x12\x15\n\rprefix_hashes\x18\x01 \x03(\x06\"\x0b\n\tKvCleared\"\x8c\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12&\n\x06prompt\x18\x02 \x01(\x0b\x32\x16.weft.worker.v1.Prompt\x12(\n\x08sampling\x18\x03 \x01(\x0b\x32\x16.weft.chat.v1.Sampling\x12\x18\n\x10resume_token_ids\x18\x04 \x03(\r\"\x97\x01\n\x10GenerateResponse\x12*\n\x07started\x18\x01 \x01(\x0b\x32\x17.weft.worker.v1.StartedH\x00\x12&\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x15.weft.worker.v1.DeltaH\x00\x12&\n\x05\x65nded\x18\x03 \x01(\x0b\x32\x15.weft.worker.v1.EndedH\x00\x42\x07\n\x05\x65vent2\xad\x01\n\rWorkerService\x12K\n\x06\x41ttach\x12\x1d.weft.worker.v1.AttachRequest\x1a\x1e.weft.worker.v1.AttachResponse(\x01\x30\x01\x12O\n\x08Generate\x12\x1f.weft.worker.v1.GenerateRequest\x1a .weft.worker.v1.GenerateResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweft/worker/v1/worker.proto\x12\x0eweft.worker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x15google/rpc/code.proto\x1a\x17weft/chat/v1/chat.proto\"\xb7\x01\n\rAttachRequest\x12$\n\x04open\x18\x01 \x01(\x0b\x32\x14.weft.worker.v1.OpenH\x00\x12&\n\x05start\x18\x02 \x01(\x0b\x32\x15.weft.worker.v1.StartH\x00\x12(\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x16.weft.worker.v1.CancelH\x00\x12&\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x15.weft.worker.v1.DrainH\x00\x42\x06\n\x04kind\"\x19\n\x04Open\x12\x11\n\trouter_id\x18\x01 \x01(\t\"\x85\x01\n\x06Prompt\x12\x34\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.weft.worker.v1.ConversationH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12-\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x18.weft.worker.v1.TokenIdsH\x00\x42\x06\n\x04kind\"7\n\x0c\x43onversation\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.weft.chat.v1.Message\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xd3\x01\n\x05Start\x12\x0f\n\x07request\x18\x01 \x01(\r\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12&\n\x06prompt\x18\x04 \x01(\x0b\x32\x16.weft.worker.v1.Prompt\x12(\n\x08sampling\x18\x05 \x01(\x0b\x32\x16.weft.chat.v1.Sampling\x12\x18\n\x10resume_token_ids\x18\x06 \x03(\r\x12*\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x19\n\x06\x43\x61ncel\x12\x0f\n\x07request\x18\x01 \x01(\r\"\x07\n\x05\x44rain\"\xfd\x01\n\x0e\x41ttachResponse\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x15.weft.worker.v1.Hello\x12(\n\x07started\x18\x02 \x03(\x0b\x32\x17.weft.worker.v1.Started\x12%\n\x06\x64\x65ltas\x18\x03 \x03(\x0b\x32\x15.weft.worker.v1.Delta\x12$\n\x05\x65nded\x18\x04 \x03(\x0b\x32\x15.weft.worker.v1.Ended\x12\"\n\x04load\x18\x05 \x01(\x0b\x32\x14.weft.worker.v1.Load\x12*\n\tkv_events\x18\x06 \x03(\x0b\x32\x17.weft.worker.v1.KvEvent\"\xe0\x01\n\x05Hello\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12&\n\x06limits\x18\x05 \x01(\x0b\x32\x16.weft.worker.v1.Limits\x12\x32\n\x0c\x63\x61pabilities\x18\x06 \x01(\x0b\x32\x1c.weft.worker.v1.Capabilities\x12\x1d\n\x15tokenizer_fingerprint\x18\x07 \x01(\t\x12\x15\n\rkv_block_size\x18\x08 \x01(\r\"{\n\x06Limits\x12\x13\n\x0bmax_running\x18\x01 \x01(\r\x12\x13\n\x0bmax_waiting\x18\x02 \x01(\r\x12\x16\n\x0e\x63ontext_tokens\x18\x03 \x01(\r\x12/\n\x0clongest_step\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x85\x01\n\x0c\x43\x61pabilities\x12\x14\n\x0c\x65xact_resume\x18\x01 \x01(\x08\x12\x1f\n\x17position_keyed_sampling\x18\x02 \x01(\x08\x12\x10\n\x08logprobs\x18\x03 \x01(\x08\x12\x11\n\tkv_events\x18\x04 \x01(\x08\x12\x19\n\x11replays_penalties\x18\x05 \x01(\x08\"H\n\x07Started\x12\x0f\n\x07request\x18\x01 \x01(\r\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\"v\n\x05\x44\x65lta\x12\x0f\n\x07request\x18\x01 \x01(\r\x12\r\n\x05index\x18\x02 \x01(\r\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x0c\n\x04text\x18\x04 \x01(\t\x12,\n\x08logprobs\x18\x05 \x03(\x0b\x32\x1a.weft.chat.v1.TokenLogprob\"y\n\x05\x45nded\x12\x0f\n\x07request\x18\x01 \x01(\r\x12(\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x16.weft.worker.v1.FinishH\x00\x12*\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x17.weft.worker.v1.FailureH\x00\x42\t\n\x07outcome\"X\n\x06\x46inish\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.weft.chat.v1.FinishReason\x12\"\n\x05usage\x18\x02 \x01(\x0b\x32\x13.weft.chat.v1.Usage\"Y\n\x07\x46\x61ilure\x12\x1e\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x10.google.rpc.Code\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05\x66ield\x18\x04 \x01(\t\"\xa5\x01\n\x04Load\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x15\n\rqueued_tokens\x18\x03 \x01(\r\x12\x10\n\x08kv_usage\x18\x04 \x01(\x02\x12\x12\n\nstep_count\x18\x05 \x01(\x04\x12,\n\tstep_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\"\x99\x01\n\x07KvEvent\x12*\n\x06stored\x18\x01 \x01(\x0b\x32\x18.weft.worker.v1.KvStoredH\x00\x12,\n\x07removed\x18\x02 \x01(\x0b\x32\x19.weft.worker.v1.KvRemovedH\x00\x12,\n\x07\x63leared\x18\x03 \x01(\x0b\x32\x19.weft.worker.v1.KvClearedH\x00\x42\x06\n\x04kind\"!\n\x08KvStored\x12\x15\n\rprefix_hashes\x18\x01 \x03(\x06\"\"\n\tKvRemoved\x12\x15\n\rprefix_hashes\x18\x01 \x03(\x06\"\x0b\n\tKvCleared\"\x8c\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12&\n\x06prompt\x18\x02 \x01(\x0b\x32\x16.weft.worker.v1.Prompt\x12(\n\x08sampling\x18\x03 \x01(\x0b\x32\x16.weft.chat.v1.Sampling\x12\x18\n\x10resume_token_ids\x18\x04 \x03(\r\"\x97\x01\n\x10GenerateResponse\x12*\n\x07started\x18\x01 \x01(\x0b\x32\x17.weft.worker.v1.StartedH\x00\x12&\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x15.weft.worker.v1.DeltaH\x00\x12&\n\x05\x65nded\x18\x03 \x01(\x0b\x32\x15.weft.worker.v1.EndedH\x00\x42\x07\n\x05\x65vent2\xad\x01\n\rWorkerService\x12K\n\x06\x41ttach\x12\x1d.weft.worker.v1.AttachRequest\x1a\x1e.weft.worker.v1.AttachResponse(\x01\x30\x01\x12O\n\x08Generate\x12\x1f.weft.worker.v1.GenerateRequest\x1a .weft.worker.v1.GenerateResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,33 +55,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLO']._serialized_start=1065
   _globals['_HELLO']._serialized_end=1289
   _globals['_LIMITS']._serialized_start=1291
-  _globals['_LIMITS']._serialized_end=1365
-  _globals['_CAPABILITIES']._serialized_start=1367
-  _globals['_CAPABILITIES']._serialized_end=1473
-  _globals['_STARTED']._serialized_start=1475
-  _globals['_STARTED']._serialized_end=1547
-  _globals['_DELTA']._serialized_start=1549
-  _globals['_DELTA']._serialized_end=1667
-  _globals['_ENDED']._serialized_start=1669
-  _globals['_ENDED']._serialized_end=1790
-  _globals['_FINISH']._serialized_start=1792
-  _globals['_FINISH']._serialized_end=1880
-  _globals['_FAILURE']._serialized_start=1882
-  _globals['_FAILURE']._serialized_end=1971
-  _globals['_LOAD']._serialized_start=1974
-  _globals['_LOAD']._serialized_end=2139
-  _globals['_KVEVENT']._serialized_start=2142
-  _globals['_KVEVENT']._serialized_end=2295
-  _globals['_KVSTORED']._serialized_start=2297
-  _globals['_KVSTORED']._serialized_end=2330
-  _globals['_KVREMOVED']._serialized_start=2332
-  _globals['_KVREMOVED']._serialized_end=2366
-  _globals['_KVCLEARED']._serialized_start=2368
-  _globals['_KVCLEARED']._serialized_end=2379
-  _globals['_GENERATEREQUEST']._serialized_start=2382
-  _globals['_GENERATEREQUEST']._serialized_end=2522
-  _globals['_GENERATERESPONSE']._serialized_start=2525
-  _globals['_GENERATERESPONSE']._serialized_end=2676
-  _globals['_WORKERSERVICE']._serialized_start=2679
-  _globals['_WORKERSERVICE']._serialized_end=2852
+  _globals['_LIMITS']._serialized_end=1414
+  _globals['_CAPABILITIES']._serialized_start=1417
+  _globals['_CAPABILITIES']._serialized_end=1550
+  _globals['_STARTED']._serialized_start=1552
+  _globals['_STARTED']._serialized_end=1624
+  _globals['_DELTA']._serialized_start=1626
+  _globals['_DELTA']._serialized_end=1744
+  _globals['_ENDED']._serialized_start=1746
+  _globals['_ENDED']._serialized_end=1867
+  _globals['_FINISH']._serialized_start=1869
+  _globals['_FINISH']._serialized_end=1957
+  _globals['_FAILURE']._serialized_start=1959
+  _globals['_FAILURE']._serialized_end=2048
+  _globals['_LOAD']._serialized_start=2051
+  _globals['_LOAD']._serialized_end=2216
+  _globals['_KVEVENT']._serialized_start=2219
+  _globals['_KVEVENT']._serialized_end=2372
+  _globals['_KVSTORED']._serialized_start=2374
+  _globals['_KVSTORED']._serialized_end=2407
+  _globals['_KVREMOVED']._serialized_start=2409
+  _globals['_KVREMOVED']._serialized_end=2443
+  _globals['_KVCLEARED']._serialized_start=2445
+  _globals['_KVCLEARED']._serialized_end=2456
+  _globals['_GENERATEREQUEST']._serialized_start=2459
+  _globals['_GENERATEREQUEST']._serialized_end=2599
+  _globals['_GENERATERESPONSE']._serialized_start=2602
+  _globals['_GENERATERESPONSE']._serialized_end=2753
+  _globals['_WORKERSERVICE']._serialized_start=2756
+  _globals['_WORKERSERVICE']._serialized_end=2929
 # @@protoc_insertion_point(module_scope)

@@ -116,26 +116,30 @@ class Hello(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., tokenizer_fingerprint: _Optional[str] = ..., kv_block_size: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_running", "max_waiting", "context_tokens")
+    __slots__ = ("max_running", "max_waiting", "context_tokens", "longest_step")
     MAX_RUNNING_FIELD_NUMBER: _ClassVar[int]
     MAX_WAITING_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LONGEST_STEP_FIELD_NUMBER: _ClassVar[int]
     max_running: int
     max_waiting: int
     context_tokens: int
-    def __init__(self, max_running: _Optional[int] = ..., max_waiting: _Optional[int] = ..., context_tokens: _Optional[int] = ...) -> None: ...
+    longest_step: _duration_pb2.Duration
+    def __init__(self, max_running: _Optional[int] = ..., max_waiting: _Optional[int] = ..., context_tokens: _Optional[int] = ..., longest_step: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Capabilities(_message.Message):
-    __slots__ = ("exact_resume", "position_keyed_sampling", "logprobs", "kv_events")
+    __slots__ = ("exact_resume", "position_keyed_sampling", "logprobs", "kv_events", "replays_penalties")
     EXACT_RESUME_FIELD_NUMBER: _ClassVar[int]
     POSITION_KEYED_SAMPLING_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     KV_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    REPLAYS_PENALTIES_FIELD_NUMBER: _ClassVar[int]
     exact_resume: bool
     position_keyed_sampling: bool
     logprobs: bool
     kv_events: bool
-    def __init__(self, exact_resume: _Optional[bool] = ..., position_keyed_sampling: _Optional[bool] = ..., logprobs: _Optional[bool] = ..., kv_events: _Optional[bool] = ...) -> None: ...
+    replays_penalties: bool
+    def __init__(self, exact_resume: _Optional[bool] = ..., position_keyed_sampling: _Optional[bool] = ..., logprobs: _Optional[bool] = ..., kv_events: _Optional[bool] = ..., replays_penalties: _Optional[bool] = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ("request", "prompt_tokens", "cached_tokens")
