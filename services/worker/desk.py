@@ -161,7 +161,8 @@ class Desk:
         """Sends each link a reading of the load when it has had none for `load_every_s`."""
         every_s = self._limits.load_every_s
         while True:
-            if not self._links:
+            # A link may open and leave before this task gets its turn.
+            while not self._links:
                 self._opened.clear()
                 await self._opened.wait()
             now_s = self._now()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from services.worker.ports import Conversation, Rendered, Role
 
 _BLOCK = re.compile(r"<sources>\n?(.*?)</sources>", re.DOTALL)
-_SOURCE = re.compile(r"<source\b([^>]*)>\n?(.*?)\n?</source>", re.DOTALL)
+_SOURCE = re.compile(r'<source((?:\s+\w+="[^"]*")*)\s*>\n?(.*?)\n?</source>', re.DOTALL)
 _ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -53,4 +53,5 @@ def _sources_of(text: str) -> tuple[Source, ...] | None:
 def _to_source(at: int, attributes: str, passage: str) -> Source:
     values = {name: value.replace("&quot;", '"') for name, value in _ATTRIBUTE.findall(attributes)}
     number = int(values["id"]) if values.get("id", "").isdecimal() else at
-    return Source(number, values.get("title", ""), values.get("section", ""), passage.replace("‹source", "<source"))
+    text = passage.replace("‹source", "<source").replace("‹/source", "</source")
+    return Source(number, values.get("title", ""), values.get("section", ""), text)
