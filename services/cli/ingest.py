@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import grpc.aio
-from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 
 from services.cli.convert import Ingested, to_ingested
+from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 
 MAX_IN_FLIGHT = 4
 

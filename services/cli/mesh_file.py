@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from services.cli.plan import Mesh
 from services.cli.view import State, View
 
@@ -66,9 +68,9 @@ class MeshFile:
 
 
 def read(data_dir: Path) -> Mapping[str, Any] | None:
-    """The content, or nothing where no mesh runs on that folder."""
+    """The content, or nothing where no mesh runs on that folder. One that was killed may have left its file."""
     try:
         found: dict[str, Any] = json.loads(path_in(data_dir).read_text())
     except (OSError, ValueError):
         return None
-    return found
+    return found if psutil.pid_exists(found["pid"]) else None

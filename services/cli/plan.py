@@ -111,11 +111,16 @@ def _with_addresses(settings: Settings) -> Settings:
     )
 
 
+def _python(module: str) -> tuple[str, ...]:
+    """Runs an installed module; -P keeps a folder named `services` in the current one from taking its place."""
+    return (sys.executable, "-P", "-m", module)
+
+
 def _service(settings: Settings, name: str) -> Process:
     section = getattr(settings, name)
     return Process(
         name=name,
-        command=(sys.executable, "-m", f"services.{name}"),
+        command=_python(f"services.{name}"),
         environment=to_environment(settings),
         ports=(
             Port(section.host, section.port, f"--{name}-port"),
@@ -136,7 +141,7 @@ def _fleet(settings: Settings, workers: int, take_port: Callable[[], int], taken
         option = "--worker-port"
         yield Process(
             name=worker.worker_id,
-            command=(sys.executable, "-m", "services.worker"),
+            command=_python("services.worker"),
             environment=to_environment(settings.model_copy(update={"worker": worker})),
             ports=(
                 Port(worker.host, worker.port, option),

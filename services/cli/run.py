@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 
 import grpc.aio
 from rich.console import Console
-from weft.router.v1 import router_pb2, router_pb2_grpc
 
 from services.cli.assets import asset
-from services.cli.checks import check_model, check_ports, envoy_command
+from services.cli.checks import check_model, check_ports, envoy_command, raise_file_limit
 from services.cli.envoy_config import render
 from services.cli.lock import locked
 from services.cli.mesh_file import MeshFile, urls
@@ -25,6 +24,7 @@ from services.cli.view import State, View
 from services.kit.channels import dial
 from services.kit.clock import monotonic_s
 from services.kit.settings import Settings
+from weft.router.v1 import router_pb2, router_pb2_grpc
 
 STOP_MARGIN_S = 3.0
 _WORKER_POLL_S = 0.1
@@ -47,6 +47,7 @@ async def run(mesh: Mesh, console: Console, screen: Screen, ready_limit_s: float
     A second signal kills what the first asked to stop. No process is left behind. `when_ready` may close the screen.
     """
     settings = mesh.settings
+    raise_file_limit()
     with locked(settings.data_dir):
         check_ports(mesh)
         mesh.envoy_file.write_text(render(asset("envoy.yaml").read_text(), mesh, asset("weft.binpb")))
@@ -98,7 +99,7 @@ async def _live(
                 f"look into {mesh.settings.data_dir / 'logs'}, or allow more time with --ready-timeout"
             )
         ready.result()
-        console.print(_ready_lines(mesh), highlight=False)
+        console.print(_ready_lines(mesh))
         work = asyncio.create_task(when_ready(mesh))
         await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
         if stopped.done() or not work.result():

@@ -48,9 +48,7 @@ class Lines:
     def changed(self, view: View) -> None:
         pid = f" pid {view.pid}" if view.pid else ""
         note = f": {view.note}" if view.note else ""
-        self._console.print(
-            f"{view.name} {view.state.value}{pid} {view.address}{note}", highlight=False, soft_wrap=True
-        )
+        self._console.print(f"{view.name} {view.state.value}{pid} {view.address}{note}", markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Nothing to end."""

@@ -20,6 +20,7 @@ Target = Annotated[
 CALL_TIMEOUT_S = 10.0
 # What gRPC says when no connection could be made, and what Envoy says when the service behind it is away.
 _NO_CONNECTION = ("failed to connect", "connection refused", "dns resolution failed", "no route to host")
+_DETAILS_KEY = "grpc-status-details-bin"
 _NO_UPSTREAM = ("upstream connect error", "no healthy upstream", "upstream_reset")
 
 
@@ -47,17 +48,19 @@ async def connected(address: str, settings: Settings) -> AsyncIterator[grpc.aio.
 
 def problem_of(error: grpc.aio.AioRpcError, address: str) -> Problem:
     """What a failed call means to the person who ran the command."""
+    if any(key == _DETAILS_KEY for key, _ in error.trailing_metadata() or ()):
+        # A service of the mesh said this, in words for people.
+        return Problem(_sentence(from_rpc(error)))
     details = (error.details() or "").lower()
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
-        if any(words in details for words in _NO_UPSTREAM):
-            return Problem(
-                f"the mesh at {address} is up, but the service for this is away: try again, or see `weft doctor`"
-            )
-        if any(words in details for words in _NO_CONNECTION):
-            return Problem(f"nothing answers at {address}: start the mesh with `weft up`, or name it with --target")
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Problem(f"the mesh at {address} did not answer in time: see `weft doctor`")
-    return Problem(_sentence(from_rpc(error)))
+    if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        return Problem(f"{address}: {error.details() or error.code().name}")
+    if any(words in details for words in _NO_UPSTREAM):
+        return Problem(f"{address} answers, but the service for this call is away: try again, or see `weft doctor`")
+    if any(words in details for words in _NO_CONNECTION):
+        return Problem(f"nothing answers at {address}: start the mesh with `weft up`, or name it with --target")
+    return Problem(f"the mesh at {address} ended the call, because it stops or was stopped: see `weft doctor`")
 
 
 def _sentence(error: WeftError) -> str:

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import os
 import sys
 import termios
 import threading
 from typing import Any, Self
+
+_CHUNK_BYTES = 64 * 1024
 
 
 class TerminalLines:
@@ -14,6 +17,7 @@ class TerminalLines:
     def __init__(self, prompt: str) -> None:
         self._prompt = prompt
         self._saved: Any = None
+        self._unread = b""
 
     def __repr__(self) -> str:
         return f"TerminalLines({self._prompt!r})"
@@ -40,10 +44,7 @@ class TerminalLines:
                 found.set_result(line)
 
         def read() -> None:
-            try:
-                line: str | None = input(self._prompt if sys.stdin.isatty() else "")
-            except (EOFError, OSError, ValueError):
-                line = None
+            line = self._typed() if sys.stdin.isatty() else self._piped()
             with contextlib.suppress(RuntimeError):
                 # The loop may be gone: then nobody waits for the line.
                 loop.call_soon_threadsafe(settle, line)
@@ -51,3 +52,20 @@ class TerminalLines:
         # A daemon, because nothing can end a read of the terminal when the mesh goes away meanwhile.
         threading.Thread(target=read, name="lines", daemon=True).start()
         return await found
+
+    def _typed(self) -> str | None:
+        try:
+            return input(self._prompt)
+        except (EOFError, OSError):
+            return None
+
+    def _piped(self) -> str | None:
+        # Straight from the descriptor: Python cannot end while a thread waits within its own buffered stdin.
+        while b"\n" not in self._unread:
+            found = os.read(sys.stdin.fileno(), _CHUNK_BYTES)
+            if not found:
+                rest, self._unread = self._unread, b""
+                return rest.decode(errors="replace") or None
+            self._unread += found
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line.decode(errors="replace")

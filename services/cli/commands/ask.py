@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from weft.chat.v1 import chat_pb2
-from weft.router.v1 import router_pb2, router_pb2_grpc
 
 from services.cli import consoles
 from services.cli.answer import Answer, Printer
@@ -15,6 +13,8 @@ from services.cli.group import run_async
 from services.cli.problem import UsageProblem
 from services.cli.target import Target, address_of, connected
 from services.kit.settings import Settings, load_settings
+from weft.chat.v1 import chat_pb2
+from weft.router.v1 import router_pb2, router_pb2_grpc
 
 Question = Annotated[str, typer.Argument(help="The question.", show_default=False)]
 Index = Annotated[str, typer.Option(help="The index to answer from.", show_default="default")]

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from weft.router.v1 import router_pb2
 
 from services.cli import consoles
 from services.cli.conversation import Conversation
@@ -11,6 +10,7 @@ from services.cli.group import run_async
 from services.cli.target import Target, address_of, connected
 from services.cli.terminal_lines import TerminalLines
 from services.kit.settings import Settings, load_settings
+from weft.router.v1 import router_pb2
 
 Index = Annotated[str | None, typer.Option(help="Answer from this index.", show_default="the model alone")]
 Model = Annotated[str, typer.Option(help="The model.", show_default="the one that is served")]

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from weft.router.v1 import router_pb2
 
 from services.cli import consoles
 from services.cli.assets import own_documents
@@ -21,6 +20,7 @@ from services.cli.run import prepare, run
 from services.cli.screen import screen_for
 from services.kit.clock import monotonic_s
 from services.kit.settings import load_settings
+from weft.router.v1 import router_pb2
 
 INDEX = "demo"
 QUESTION = "What happens when a worker dies in the middle of an answer?"
@@ -70,10 +70,10 @@ async def _show(mesh: Mesh, question: str, console: Console) -> None:
     started_s = monotonic_s()
     files = find(own_documents())
     found = await ingest_files(files, INDEX, mesh.target, mesh.settings, console)
-    console.print(f"\n{sentence(summary(found, monotonic_s() - started_s))}", highlight=False)
+    console.print(f"\n{sentence(summary(found, monotonic_s() - started_s))}")
     if failed := [one for one in found if one.status == "failed"]:
         raise Problem("\n".join(f"{one.source}: {one.problem}" for one in failed))
-    console.print(f"\n[bold]{question}[/]\n", highlight=False)
+    console.print(f"\n[bold]{question}[/]\n")
     request = chat_request(question, router_pb2.Retrieval(index=INDEX), "", None)
     answer = await stream_answer(request, mesh.target, mesh.settings, console, consoles.notes())
     if not answer.text.strip():

@@ -10,9 +10,6 @@ import grpc.aio
 import typer
 from rich.table import Table
 from rich.text import Text
-from weft.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
-from weft.router.v1 import router_pb2, router_pb2_grpc
 
 from services.cli import consoles, mesh_file
 from services.cli.convert import to_row
@@ -24,6 +21,9 @@ from services.cli.problem import FAILED
 from services.cli.target import CALL_TIMEOUT_S, Target, address_of, problem_of
 from services.kit.channels import dial
 from services.kit.settings import Settings, load_settings
+from weft.embedder.v1 import embedder_pb2, embedder_pb2_grpc
+from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
+from weft.router.v1 import router_pb2, router_pb2_grpc
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON array.")]
 

@@ -22,7 +22,9 @@ Model = Annotated[Path | None, typer.Option(help="The model's file; a GGUF file 
 ModelName = Annotated[str | None, typer.Option(help="The name that clients ask for.")]
 DataDir = Annotated[Path | None, typer.Option(help="Where indexes, logs and caches are kept.", show_default=".weft")]
 HttpPort = Annotated[int | None, typer.Option(help="HTTP and gRPC for clients.", show_default="8080", min=0, max=65535)]
-HttpHost = Annotated[str | None, typer.Option(help="Where Envoy listens.", show_default="127.0.0.1")]
+HttpHost = Annotated[
+    str | None, typer.Option(help="Where Envoy listens; it asks nobody who they are.", show_default="127.0.0.1")
+]
 AdminPort = Annotated[
     int | None, typer.Option(help="Envoy's own admin port, on loopback.", show_default="9901", min=0, max=65535)
 ]

@@ -9,13 +9,13 @@ import typer
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from weft.router.v1 import router_pb2, router_pb2_grpc
 
 from services.cli import consoles
 from services.cli.convert import WorkerRow, to_row
 from services.cli.group import run_async
 from services.cli.target import CALL_TIMEOUT_S, Target, address_of, connected
 from services.kit.settings import Settings, load_settings
+from weft.router.v1 import router_pb2, router_pb2_grpc
 
 _STYLES = {"serving": "green", "connecting": "yellow", "draining": "yellow", "suspect": "red", "away": "red"}
 

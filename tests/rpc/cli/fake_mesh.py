@@ -12,6 +12,7 @@ from services.kit.errors import Exhausted, InvalidArgument, NotFound, WeftError
 from services.kit.server import GrpcServer
 from services.kit.settings import Settings
 from services.kit.telemetry import new_registry
+from weft.chat.v1 import chat_pb2
 from weft.openai.v1 import openai_pb2_grpc
 from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 from weft.router.v1 import router_pb2, router_pb2_grpc
@@ -73,11 +74,23 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
 
     async def Converse(self, requests: AsyncIterator[router_pb2.ConverseRequest], context: Any) -> None:
         turn = 0
+
+        async def answer() -> None:
+            async for event in self._answer(router_pb2.StreamChatRequest()):
+                await context.write(router_pb2.ConverseResponse(turn=turn, event=event))
+
+        task: asyncio.Task[None] | None = None
         async for request in requests:
             if request.HasField("turn"):
                 turn += 1
-                async for event in self._answer(router_pb2.StreamChatRequest()):
-                    await context.write(router_pb2.ConverseResponse(turn=turn, event=event))
+                task = asyncio.create_task(answer())
+            elif request.HasField("cancel") and task:
+                task.cancel()
+                finished = router_pb2.Finished(reason=chat_pb2.FINISH_REASON_CANCELLED)
+                event = router_pb2.StreamChatResponse(finished=finished)
+                await context.write(router_pb2.ConverseResponse(turn=turn, event=event))
+        if task:
+            await asyncio.wait([task])
 
     async def ListWorkers(self, request: router_pb2.ListWorkersRequest, context: Any) -> router_pb2.ListWorkersResponse:
         return router_pb2.ListWorkersResponse(workers=self.workers)

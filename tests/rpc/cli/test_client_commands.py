@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import pty
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.rpc.cli.conftest import Front
+from tests.rpc.cli.fake_mesh import FakeMesh
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -111,6 +114,64 @@ async def test_chat_answers_each_turn(front: Front) -> None:
     ran = await weft(front, "chat", typed="Hello\n\nAnd again\n")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.split("\n") == ["The front door.", "The front door.", "", ""]
+
+
+async def test_chat_on_a_terminal_ctrl_c_cancels_the_turn_and_ctrl_d_ends(front: Front) -> None:
+    front.mesh.router.more.clear()
+    terminal, side = pty.openpty()
+    command = (sys.executable, "-m", "services.cli", "chat", "--target", front.target)
+    process = await asyncio.create_subprocess_exec(*command, stdin=side, stdout=side, stderr=side)
+    os.close(side)
+    said = Reader(terminal)
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            await said("you> ")
+            process.send_signal(signal.SIGINT)
+            await said("(Ctrl-D ends)")
+            os.write(terminal, b"Hello\n")
+            await said("The ")
+            process.send_signal(signal.SIGINT)
+            await said("(cancelled)")
+            await said("you> ")
+            front.mesh.router.more.set()
+            os.write(terminal, b"Again\n")
+            await said("The front door.")
+            await said("you> ")
+            os.write(terminal, b"\x04")
+            assert await process.wait() == 0
+    finally:
+        os.close(terminal)
+
+
+class Reader:
+    """What a terminal has shown and no test has read yet."""
+
+    def __init__(self, terminal: int) -> None:
+        self._terminal = terminal
+        self._text = ""
+
+    async def __call__(self, words: str) -> None:
+        """Reads until after the words."""
+        while words not in self._text:
+            self._text += (await asyncio.to_thread(os.read, self._terminal, 1024)).decode(errors="replace")
+        self._text = self._text.partition(words)[2]
+
+
+async def test_chat_ends_when_the_mesh_ends_it() -> None:
+    mesh = FakeMesh()
+    await mesh.start()
+    command = (sys.executable, "-m", "services.cli", "chat", "--target", f"127.0.0.1:{mesh.port}")
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    async with asyncio.timeout(LIMIT_S):
+        process.stdin.write(b"Hello\n")
+        assert await process.stdout.readline() == b"The front door.\n"
+        await mesh.stop()
+        _, err = await process.communicate()
+    assert process.returncode == 1
+    assert b"ended the call" in err
+    assert b"Traceback" not in err
 
 
 async def test_workers_as_a_table_and_as_json(front: Front) -> None:

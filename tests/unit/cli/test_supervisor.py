@@ -149,6 +149,20 @@ async def test_what_does_not_stop_is_killed_with_its_children(stage: Stage) -> N
     await asyncio.to_thread(grandchild.wait, 5)
 
 
+async def test_a_second_signal_does_not_wait(stage: Stage) -> None:
+    script = stage.folder / "child.py"
+    script.write_text("")
+    supervisor = stage.supervisor(stand_in("a", STUBBORN, str(stage.ready_file("a")), str(script)))
+    supervisor.start()
+    await supervisor.ready()
+    stopping = stage.next(lambda view: view.state is State.STOPPING)
+    stop = asyncio.create_task(supervisor.stop([Phase(("a",), 60.0)]))
+    await stopping
+    supervisor.kill()
+    async with asyncio.timeout(5):
+        assert await stop == []
+
+
 async def test_stopping_while_it_waits_to_start_again_does_not_wait(stage: Stage) -> None:
     supervisor = stage.supervisor(stand_in("a", BROKEN))
     waiting = stage.next(lambda view: view.state is State.RESTARTING)
