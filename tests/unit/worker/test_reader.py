@@ -114,29 +114,30 @@ def test_a_leaning_sentence_brings_the_one_before_it() -> None:
     ("text", "sentences"),
     [
         pytest.param("One is here. Two is there!", ["One is here.", "Two is there!"], id="plain"),
-        pytest.param("See e.g. Fig. 3 of J. Smith et al. It works.", None, id="abbreviations"),
+        pytest.param(
+            "See e.g. Fig. 3 of J. Smith. It works.", ["See e.g. Fig. 3 of J. Smith.", "It works."], id="abbreviations"
+        ),
         pytest.param("Version 3.11 is out. 2 GB suffice.", ["Version 3.11 is out.", "2 GB suffice."], id="numbers"),
         pytest.param("He said “stop.” Then left.", ["He said “stop.”", "Then left."], id="quotes"),
         pytest.param("東京は首都です。人口は多い。", ["東京は首都です。", "人口は多い。"], id="japanese"),
     ],
 )
-def test_sentences(text: str, sentences: list[str] | None) -> None:
-    found = split_sentences(text)
-    assert found == (sentences or ["See e.g. Fig. 3 of J. Smith et al.", "It works."]) or len(found) <= 2
+def test_sentences(text: str, sentences: list[str]) -> None:
+    assert split_sentences(text) == sentences
 
 
 def test_hyphenated_lines_of_print_are_joined_and_titles_stay_apart() -> None:
-    units = split(
-        "The Great Storm\nIt began at night and the waves were extra-\nordinary to all who saw them that day."
-    )
-    assert [unit.text for unit in units][-1] == (
-        "It began at night and the waves were extraordinary to all who saw them that day."
-    )
+    units = split("The Great Storm\nIt began at night, and the waves were extra-\nordinary to all who saw them.")
+    assert [unit.text for unit in units] == [
+        "The Great Storm",
+        "It began at night, and the waves were extraordinary to all who saw them.",
+    ]
 
 
 def test_the_contracts_format_of_sources() -> None:
     system = (
-        'Answer from these.\n<sources>\n<source id="1" title="A &quot;b&quot;" section="S > T">\nfirst\nlines\n</source>\n'
+        'Answer from these.\n<sources>\n<source id="1" title="A &quot;b&quot;" section="S > T">\n'
+        "first\nlines\n</source>\n"
         '<source id="2" title="C" section="">\n‹source\n</source>\n</sources>'
     )
     found = find_inquiry(
@@ -152,7 +153,7 @@ def test_the_contracts_format_of_sources() -> None:
     assert found.question == "the question"
     assert found.sources is not None
     assert found.sources[0] == Source(1, 'A "b"', "S > T", "first\nlines")
-    assert found.sources[1].number == 2
+    assert found.sources[1] == Source(2, "C", "", "<source")
 
 
 def conversation(question: str = "How do I install Harbour?", *sources: Source) -> Conversation:
