@@ -3,9 +3,10 @@
 import asyncio
 import sys
 import time
+from typing import Any
 
 import structlog
-from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
+from prometheus_client import CollectorRegistry
 
 from services.kit.admin import AdminServer
 from services.kit.channels import dial
@@ -22,6 +23,7 @@ from services.retriever.parsing.pool import ParserPool
 from services.retriever.search import Search
 from services.retriever.servicer import RetrieverServicer
 from services.retriever.stores.qdrant import QdrantStore
+from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 
 # Raised when the same document with the same settings would give other chunks or other vectors than before.
 _CHUNKS_VERSION = 1
@@ -32,31 +34,60 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     own = settings.retriever
     registry = new_registry()
     metrics = RetrieverMetrics(registry)
-    channel = dial(own.embedder, settings.grpc)
     store = QdrantStore(settings.data_dir, own, monotonic_s, metrics.store_restarts.inc)
     parsers = ParserPool(own)
-    embedder = EmbedderClient(channel, own.embedder, own.embed_timeout_s, monotonic_s)
-    ingest = Ingest(parsers, embedder, store, store, metrics, monotonic_s, time.time, _settings_key(own))
-    search = Search(embedder, store, metrics, monotonic_s)
-    service = retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"].full_name
-    server = GrpcServer(f"{own.host}:{own.port}", [service], settings.grpc, registry)
-    servicer = RetrieverServicer(own, ingest, search, store, monotonic_s)
-    retriever_pb2_grpc.add_RetrieverServiceServicer_to_server(servicer, server.grpc)
-    admin: AdminServer | None = None
+    admin = AdminServer(own.host, own.admin_port, registry, lambda: "" if store.ready else "the store is starting")
     try:
-        port = await server.start()
-        admin = AdminServer(own.host, own.admin_port, registry, lambda: "" if store.ready else "the store is starting")
-        await asyncio.gather(store.start(), parsers.warm())
-        await server.serving(True)
-        structlog.get_logger("retriever").info("serving", port=port, admin_port=admin.port)
-        await stop.wait()
+        # Processes come before gRPC, which has something to say about each one that is started beside its threads.
+        if await _started(store, parsers, stop):
+            await _serve_calls(settings, registry, metrics, store, parsers, admin.port, stop)
     finally:
-        await server.stop(settings.grpc.stop_grace_s)
         await parsers.close()
         await store.close()
-        await channel.close()
-        if admin:
-            admin.stop()
+        admin.stop()
+
+
+async def _started(store: QdrantStore, parsers: ParserPool, stop: asyncio.Event) -> bool:
+    """Whether everything has come up before `stop`: opening large indexes can take minutes."""
+    starting: asyncio.Future[Any] = asyncio.gather(store.start(), parsers.warm())
+    stopped: asyncio.Future[Any] = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            return False
+        await starting
+        return True
+    finally:
+        starting.cancel()
+        stopped.cancel()
+        await asyncio.gather(starting, stopped, return_exceptions=True)
+
+
+async def _serve_calls(
+    settings: Settings,
+    registry: CollectorRegistry,
+    metrics: RetrieverMetrics,
+    store: QdrantStore,
+    parsers: ParserPool,
+    admin_port: int,
+    stop: asyncio.Event,
+) -> None:
+    own = settings.retriever
+    async with dial(own.embedder, settings.grpc) as channel:
+        embedder = EmbedderClient(channel, own.embedder, own.embed_timeout_s, monotonic_s)
+        ingest = Ingest(parsers, embedder, store, store, metrics, monotonic_s, time.time, _settings_key(own))
+        search = Search(embedder, store, metrics, monotonic_s)
+        service = retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"].full_name
+        server = GrpcServer(f"{own.host}:{own.port}", [service], settings.grpc, registry)
+        servicer = RetrieverServicer(own, ingest, search, store, monotonic_s)
+        retriever_pb2_grpc.add_RetrieverServiceServicer_to_server(servicer, server.grpc)
+        try:
+            port = await server.start()
+            await server.serving(True)
+            structlog.get_logger("retriever").info("serving", port=port, admin_port=admin_port)
+            await stop.wait()
+        finally:
+            await server.stop(settings.grpc.stop_grace_s)
 
 
 def _settings_key(settings: RetrieverSettings) -> str:

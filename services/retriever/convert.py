@@ -4,7 +4,6 @@ import math
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2
-from weft.retriever.v1 import retriever_pb2 as pb
 
 from services.kit.errors import InvalidArgument, WeftError, rpc_code, seconds_to_duration
 from services.kit.settings.retriever import RetrieverSettings
@@ -22,6 +21,7 @@ from services.retriever.document import (
 )
 from services.retriever.failure import IngestFailure, too_large, unreadable
 from services.retriever.ingest import Ingested
+from weft.retriever.v1 import retriever_pb2 as pb
 
 _MAX_METADATA = 32
 _MAX_METADATA_CHARS = 1024

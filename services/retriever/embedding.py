@@ -8,12 +8,12 @@ from typing import Any
 import grpc
 import grpc.aio
 import numpy as np
-from weft.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 
 from services.kit.clock import Now
 from services.kit.errors import Unavailable, WeftError, from_rpc
 from services.retriever.document import EmbeddingModel
 from services.retriever.failure import FailureCode, IngestFailure
+from weft.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 
 _RETRY_DELAY_S = 1.0
 # How long an answer to GetModel is believed while no call fails; an embedder that restarts breaks its calls.

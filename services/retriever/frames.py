@@ -29,13 +29,19 @@ def write_frame(pipe: BinaryIO, frame: bytes) -> None:
     pipe.flush()
 
 
+def become_child() -> None:
+    """First thing in a child: it ends with its parent, and leaves SIGINT to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The kit's function for this comes with gRPC and the settings, which would cost each parser most of a second.
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def answer_frames(answer: Callable[[bytes], tuple[bytes, bool]]) -> None:
     """Answers each frame from stdin on stdout until stdin ends, or `answer` says with its second value to stop.
 
-    What anything else prints goes to stderr, where it cannot break a frame. SIGINT is the parent's to handle.
+    What anything else prints goes to stderr, where it cannot break a frame.
     """
-    _die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     pipe = sys.stdin.buffer
@@ -45,9 +51,3 @@ def answer_frames(answer: Callable[[bytes], tuple[bytes, bool]]) -> None:
         write_frame(out, reply)
         if not go_on:
             return
-
-
-def _die_with_parent() -> None:
-    # The kit's function of this name comes with gRPC and the settings, which would cost each parser most of a second.
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

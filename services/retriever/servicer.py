@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc.aio
-from weft.retriever.v1 import retriever_pb2 as pb
-from weft.retriever.v1 import retriever_pb2_grpc
 
 from services.kit.clock import Now
 from services.kit.errors import NotFound, WeftError
@@ -17,6 +15,8 @@ from services.retriever.document import Document, IndexInfo, Outcome
 from services.retriever.ingest import Ingest, Ingested
 from services.retriever.ports import Store
 from services.retriever.search import Search
+from weft.retriever.v1 import retriever_pb2 as pb
+from weft.retriever.v1 import retriever_pb2_grpc
 
 _SEARCHES_PER_STREAM = 64
 

@@ -7,7 +7,7 @@ import sys
 from services.retriever.core.naming import last_part
 from services.retriever.document import Prepared
 from services.retriever.failure import FailureCode, IngestFailure, too_large
-from services.retriever.frames import answer_frames
+from services.retriever.frames import answer_frames, become_child
 from services.retriever.parsing.exchange import Question, decode_question, encode_answer
 from services.retriever.parsing.prepare import Limits, prepare
 from services.retriever.tokens import MiniLmTokens
@@ -15,6 +15,7 @@ from services.retriever.tokens import MiniLmTokens
 
 def main() -> int:
     """Arguments: memory limit in bytes, tokens of a chunk, tokens of overlap, characters of a document."""
+    become_child()
     memory_bytes, chunk_tokens, overlap_tokens, max_text_chars = map(int, sys.argv[1:])
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     # A crash of a parser is expected now and then, and its memory belongs to nobody's disk.

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from services.retriever.core.fusion import dbsf, rrf
-from services.retriever.frames import answer_frames
+from services.retriever.frames import answer_frames, become_child
 from services.retriever.stores.catalog import Catalog
 from services.retriever.stores.operations import Refused
 from services.retriever.stores.refusal import INTERNAL, Refusal
@@ -17,6 +17,7 @@ _FUSIONS = {"dbsf": dbsf, "rrf": rrf}
 
 def main() -> int:
     """Argument: a StoreStart as JSON."""
+    become_child()
     start = StoreStart.from_json(sys.argv[1])
     bm25 = Bm25Settings(start.bm25_language, start.bm25_k, start.bm25_b, start.bm25_average_words)
     search = SearchSettings(start.candidates, _FUSIONS[start.fusion])

@@ -113,27 +113,28 @@ async def embedder() -> AsyncIterator[FakeEmbedder]:
     await found.stop()
 
 
+@asynccontextmanager
+async def running(folder: Path, embedder_address: str, **settings: Any) -> AsyncIterator[Retriever]:
+    """A retriever on this folder."""
+    port, admin_port = free_port(), free_port()
+    own = {"port": port, "admin_port": admin_port, "embedder": embedder_address, "parse_workers": 1} | settings
+    tree = load_settings(data_dir=folder, retriever=own, grpc={"stop_grace_s": 2.0})
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve(tree, stop))
+    try:
+        async with dial(f"127.0.0.1:{port}", tree.grpc) as channel:
+            retriever = Retriever(channel, admin_port)
+            await retriever.serving()
+            yield retriever
+    finally:
+        stop.set()
+        await serving
+
+
 @pytest.fixture
 def start(embedder: FakeEmbedder, tmp_path: Path) -> Start:
     """Starts a retriever on this test's folder: `async with start(chunk_tokens=50) as retriever`."""
-
-    @asynccontextmanager
-    async def run(**settings: Any) -> AsyncIterator[Retriever]:
-        port, admin_port = free_port(), free_port()
-        own = {"port": port, "admin_port": admin_port, "embedder": embedder.address, "parse_workers": 1} | settings
-        tree = load_settings(data_dir=tmp_path, retriever=own, grpc={"stop_grace_s": 2.0})
-        stop = asyncio.Event()
-        serving = asyncio.create_task(serve(tree, stop))
-        try:
-            async with dial(f"127.0.0.1:{port}", tree.grpc) as channel:
-                retriever = Retriever(channel, admin_port)
-                await retriever.serving()
-                yield retriever
-        finally:
-            stop.set()
-            await serving
-
-    return run
+    return lambda **settings: running(tmp_path, embedder.address, **settings)
 
 
 @pytest.fixture

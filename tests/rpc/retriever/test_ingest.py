@@ -98,30 +98,6 @@ async def test_bad_documents_stop_nothing_else(retriever: Retriever, data_dir: P
     assert passage.page >= 1
 
 
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"source": "", "text": "x"}, "NO_SOURCE"),
-        ({"document_id": "a b", "text": "x"}, "INVALID_DOCUMENT_ID"),
-        ({"source": "a.md"}, "EMPTY_DOCUMENT"),
-        ({"source": "a.md", "text": ""}, "EMPTY_DOCUMENT"),
-        ({"source": "a.md", "text": "x" * 2001}, "DOCUMENT_TOO_LARGE"),
-        ({"source": "a.md", "text": "x", "metadata": {str(n): "" for n in range(33)}}, "TOO_MUCH_METADATA"),
-        ({"source": "a.md", "text": "x", "metadata": {"": "value"}}, "INVALID_METADATA"),
-        ({"source": "a.md", "title": "x" * 1025, "text": "x"}, "NAME_TOO_LONG"),
-        ({"source": "a.png", "media_type": "image/png", "content": b"x"}, "UNSUPPORTED_TYPE"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-async def test_documents_that_cannot_be(start: Start, fields: dict[str, Any], reason: str) -> None:
-    async with start(max_document_bytes=2000) as retriever:
-        request = pb.IngestDocumentsRequest(document=pb.Document(**fields))
-        bad, good = await retriever.ingest(request, document("good.md", "A good one."))
-        assert (bad.status, bad.failure.reason) == (pb.IngestDocumentsResponse.STATUS_FAILED, reason)
-        assert bad.failure.message
-        assert good.status == pb.IngestDocumentsResponse.STATUS_INDEXED
-
-
 async def test_an_index_name_that_is_not_allowed_ends_the_stream(retriever: Retriever) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await retriever.ingest(document("a.md", "text", index="Not allowed"))

@@ -1,39 +1,33 @@
 """Searching: modes, filters, limits, and many searches over one stream."""
 
-import asyncio
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-from grpc_health.v1 import health_pb2
+import pytest_asyncio
 
-from services.kit.errors import InvalidArgument, NotFound, Unavailable, from_rpc
+from services.kit.errors import InvalidArgument, NotFound, from_rpc
 from tests.fakes.embedder import FakeEmbedder
-from tests.rpc.retriever.conftest import Retriever, Start, document
+from tests.rpc.retriever.birds import BIRDS, BM25, DENSE, HYBRID, bird_documents
+from tests.rpc.retriever.conftest import Retriever, running
 from weft.retriever.v1 import retriever_pb2 as pb
 
-HYBRID, DENSE, BM25 = pb.SEARCH_MODE_HYBRID, pb.SEARCH_MODE_DENSE, pb.SEARCH_MODE_BM25
-BIRDS = {
-    "heron.md": ("# Herons\n\nA heron stands in the shallow water and waits for fish.", "grey", "1"),
-    "swan.md": ("# Swans\n\nA swan swims on the lake and eats plants.", "white", "1"),
-    "owl.md": ("# Owls\n\nAn owl hunts mice in the fields at night.", "brown", "2"),
-}
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
-async def birds(retriever: Retriever) -> Retriever:
-    """A retriever that knows three birds."""
-    await retriever.ingest(
-        *(
-            document(source, text, document_id=source, metadata={"colour": colour, "shelf": shelf})
-            for source, (text, colour, shelf) in BIRDS.items()
-        )
-    )
-    return retriever
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def birds(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Retriever]:
+    """A retriever that knows three birds; these tests only ask it."""
+    embedder = FakeEmbedder()
+    await embedder.start()
+    try:
+        async with running(tmp_path_factory.mktemp("birds"), embedder.address) as found:
+            await found.ingest(*bird_documents())
+            yield found
+    finally:
+        await embedder.stop()
 
 
 @pytest.mark.parametrize("mode", [HYBRID, DENSE, BM25, pb.SEARCH_MODE_UNSPECIFIED], ids=pb.SearchMode.Name)
@@ -91,13 +85,6 @@ async def test_filters(birds: Retriever, wanted: pb.Filter, sources: set[str], m
     assert set(await birds.sources(query, filter=wanted, mode=mode, top_k=10)) == sources
 
 
-async def test_top_k(birds: Retriever) -> None:
-    assert len(await birds.search("heron swan owl", top_k=2)) == 2
-    await birds.ingest(*(document(f"{n}.md", f"Bird number {n}.") for n in range(10)))
-    assert len(await birds.search("bird")) == 5
-    assert len(await birds.search("bird", top_k=100)) == 13
-
-
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
@@ -143,33 +130,6 @@ async def test_an_unknown_index_is_not_found(birds: Retriever) -> None:
         assert (error.reason, error.field) == ("INDEX_NOT_FOUND", "index")
 
 
-async def test_without_the_embedder_words_can_still_be_searched(birds: Retriever, embedder: FakeEmbedder) -> None:
-    await embedder.stop()
-    assert await birds.sources("mice", mode=BM25) == ["owl.md"]
-    for mode in (HYBRID, DENSE):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await birds.search("mice", mode=mode)
-        error = from_rpc(caught.value)
-        assert isinstance(error, Unavailable)
-        assert error.reason == "EMBEDDER_AWAY"
-        assert error.retry_delay_s
-    health = await birds.health.Check(health_pb2.HealthCheckRequest())
-    assert health.status == health_pb2.HealthCheckResponse.SERVING
-
-
-async def test_a_search_ends_with_its_deadline(start: Start, embedder: FakeEmbedder) -> None:
-    async with start(search_timeout_s=0.2) as retriever:
-        await retriever.ingest(document("a.md", "text"))
-        retriever.store().suspend()
-        try:
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await retriever.stub.Search(pb.SearchRequest(query="text", mode=BM25))
-        finally:
-            retriever.store().resume()
-        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-        assert await retriever.sources("text", mode=BM25) == ["a.md"]
-
-
 async def test_a_stream_answers_each_search_by_its_number(birds: Retriever) -> None:
     queries = {7: "mice night", 1: "", 200: "shallow water fish", 3: "lake plants"}
 
@@ -192,22 +152,3 @@ async def test_a_stream_takes_more_searches_than_it_runs_at_once(birds: Retrieve
 
     numbers = [answer.number async for answer in birds.stub.StreamSearch(requests())]
     assert sorted(numbers) == list(range(200))
-
-
-async def test_metrics_and_readiness(birds: Retriever) -> None:
-    await birds.search("heron")
-
-    def read(path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{birds.admin_port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    status, text = await asyncio.to_thread(read, "/metrics")
-    assert status == 200
-    assert 'weft_retriever_documents_total{outcome="indexed"} 3.0' in text
-    assert "weft_retriever_chunks_total 3.0" in text
-    assert 'weft_retriever_search_seconds_count{mode="hybrid",stage="store"} 1.0' in text
-    assert (await asyncio.to_thread(read, "/readyz"))[0] == 200
