@@ -8,6 +8,8 @@ import termios
 import threading
 from typing import Any, Self
 
+MAX_LINE_BYTES = 1024 * 1024
+"""A longer line of a pipe is taken as it is so far."""
 _CHUNK_BYTES = 64 * 1024
 
 
@@ -61,7 +63,7 @@ class TerminalLines:
 
     def _piped(self) -> str | None:
         # Straight from the descriptor: Python cannot end while a thread waits within its own buffered stdin.
-        while b"\n" not in self._unread:
+        while b"\n" not in self._unread and len(self._unread) < MAX_LINE_BYTES:
             found = os.read(sys.stdin.fileno(), _CHUNK_BYTES)
             if not found:
                 rest, self._unread = self._unread, b""

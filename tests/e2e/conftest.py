@@ -68,7 +68,7 @@ class Mesh:
             lines.append(line)
             if line.startswith("ready"):
                 return self
-        self.process.wait()
+        self.__exit__()
         raise AssertionError("".join(lines))
 
     def __exit__(self, *_: object) -> None:
