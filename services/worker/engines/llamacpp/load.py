@@ -19,6 +19,9 @@ from services.worker.ports import About, Sink
 MAX_RUNNING = 4
 # The context of one request where the settings name none: what fits most machines.
 CONTEXT_TOKENS = 8_192
+# Prompt tokens that a CPU takes in one step. Between steps llama.cpp counts them, decodes for others and hears cancels,
+# and its usual 2,048 take a CPU as long as a hung worker would be silent.
+CPU_BATCH_TOKENS = 256
 
 
 @asynccontextmanager
@@ -60,6 +63,9 @@ def _params(settings: WorkerSettings, path: Path, about: About, key: str) -> Any
     # llama.cpp shares this out among its slots.
     params.n_ctx = about.max_running * about.context_tokens
     params.n_gpu_layers = settings.llamacpp.gpu_layers
+    cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
+    if all(device["type"] == cpu for device in xllamacpp.get_device_info()):
+        params.n_batch = CPU_BATCH_TOKENS
     threads = settings.llamacpp.threads or len(os.sched_getaffinity(0))
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads

@@ -1,0 +1,102 @@
+"""What the wire may hold, and what is refused with the field named."""
+
+import pytest
+
+from services.kit.errors import Cancelled, Exhausted, InvalidArgument, WeftError
+from services.worker import convert
+from services.worker.ports import Conversation, Finish, Message, Reason, Rendered, Role, Sampling, Tokenised
+from weft.chat.v1 import chat_pb2
+from weft.worker.v1 import worker_pb2 as pb
+
+
+def turns(*messages: chat_pb2.Message) -> pb.Prompt:
+    return pb.Prompt(conversation=pb.Conversation(messages=messages))
+
+
+@pytest.mark.parametrize(
+    ("wire", "prompt"),
+    [
+        pytest.param(pb.Prompt(text="a"), Rendered("a"), id="text"),
+        pytest.param(pb.Prompt(token_ids=pb.TokenIds(ids=[1, 0])), Tokenised((1, 0)), id="ids"),
+        pytest.param(
+            turns(chat_pb2.Message(content="hi"), chat_pb2.Message(role=chat_pb2.ROLE_ASSISTANT)),
+            Conversation((Message(Role.USER, "hi"), Message(Role.ASSISTANT, ""))),
+            id="no-role-is-a-user-and-an-assistant-may-be-silent",
+        ),
+    ],
+)
+def test_prompts(wire: pb.Prompt, prompt: object) -> None:
+    assert convert.to_prompt(wire) == prompt
+
+
+@pytest.mark.parametrize(
+    ("wire", "field"),
+    [
+        pytest.param(pb.Prompt(), "prompt", id="nothing"),
+        pytest.param(turns(), "prompt.conversation", id="no-turn"),
+        pytest.param(pb.Prompt(token_ids=pb.TokenIds()), "prompt.token_ids", id="no-ids"),
+        pytest.param(
+            turns(chat_pb2.Message(content="a"), chat_pb2.Message(role=chat_pb2.ROLE_SYSTEM)),
+            "prompt.conversation.messages[1].content",
+            id="empty-turn",
+        ),
+        pytest.param(
+            turns(chat_pb2.Message(role=99, content="a")),  # type: ignore[arg-type]  # no such role on purpose
+            "prompt.conversation.messages[0].role",
+            id="unknown-role",
+        ),
+    ],
+)
+def test_wrong_prompts(wire: pb.Prompt, field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        convert.to_prompt(wire)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("wire", "field"),
+    [
+        pytest.param(chat_pb2.Sampling(temperature=-0.1), "temperature", id="cold"),
+        pytest.param(chat_pb2.Sampling(temperature=float("nan")), "temperature", id="not-a-number"),
+        pytest.param(chat_pb2.Sampling(top_p=0), "top_p", id="top-p-zero"),
+        pytest.param(chat_pb2.Sampling(top_p=1.1), "top_p", id="top-p-over"),
+        pytest.param(chat_pb2.Sampling(presence_penalty=2.5), "presence_penalty", id="presence"),
+        pytest.param(chat_pb2.Sampling(frequency_penalty=-3), "frequency_penalty", id="frequency"),
+        pytest.param(chat_pb2.Sampling(repetition_penalty=0), "repetition_penalty", id="repetition"),
+        pytest.param(chat_pb2.Sampling(max_tokens=0), "max_tokens", id="no-token"),
+        pytest.param(chat_pb2.Sampling(logprobs=21), "logprobs", id="too-many-logprobs"),
+        pytest.param(chat_pb2.Sampling(stop=["a"] * 17), "stop", id="too-many-stops"),
+        pytest.param(chat_pb2.Sampling(stop=["a", ""]), "stop[1]", id="empty-stop"),
+        pytest.param(chat_pb2.Sampling(stop=["é" * 129]), "stop[0]", id="long-stop"),
+    ],
+)
+def test_sampling_out_of_range(wire: chat_pb2.Sampling, field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        convert.to_sampling(wire)
+    assert caught.value.field == f"sampling.{field}"
+
+
+def test_what_is_not_set_stays_unset_and_zero_is_kept() -> None:
+    assert convert.to_sampling(chat_pb2.Sampling()) == Sampling()
+    given = convert.to_sampling(chat_pb2.Sampling(temperature=0, seed=0, top_k=0, logprobs=0, max_tokens=1))
+    assert given == Sampling(temperature=0.0, seed=0, top_k=None, logprobs=0, max_tokens=1)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        pytest.param(Exhausted("full"), 8, id="known-code"),
+        pytest.param(Cancelled("left"), 13, id="code-that-no-failure-has"),
+    ],
+)
+def test_failures(outcome: WeftError, code: int) -> None:
+    failure = convert.from_outcome(3, outcome).failure
+    assert (failure.code, failure.reason, failure.message) == (code, outcome.reason, outcome.message)
+
+
+def test_a_finish_carries_its_usage() -> None:
+    ended = convert.from_outcome(3, Finish(Reason.STOP, 10, 4, 7))
+    assert ended.request == 3
+    assert ended.finish.reason == chat_pb2.FINISH_REASON_STOP
+    usage = ended.finish.usage
+    assert (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens) == (10, 4, 7)
