@@ -83,11 +83,21 @@ async def _serve_calls(
         retriever_pb2_grpc.add_RetrieverServiceServicer_to_server(servicer, server.grpc)
         try:
             port = await server.start()
-            await server.serving(True)
+            following = asyncio.create_task(_follow(store, server))
             structlog.get_logger("retriever").info("serving", port=port, admin_port=admin_port)
             await stop.wait()
+            following.cancel()
         finally:
             await server.stop(settings.grpc.stop_grace_s)
+
+
+async def _follow(store: QdrantStore, server: GrpcServer) -> None:
+    """Health says SERVING while the store answers. An embedder that is away leaves the searches by words."""
+    while True:
+        await store.until(ready=True)
+        await server.serving(True)
+        await store.until(ready=False)
+        await server.serving(False)
 
 
 def _settings_key(settings: RetrieverSettings) -> str:

@@ -65,6 +65,7 @@ class QdrantStore:
         self._queue: asyncio.PriorityQueue[_Waiting] = asyncio.PriorityQueue()
         self._numbers = count()
         self._child: Child | None = None
+        self._up, self._down = asyncio.Event(), asyncio.Event()
         self._away = ""
         self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("store")
@@ -75,7 +76,11 @@ class QdrantStore:
     @property
     def ready(self) -> bool:
         """Whether its process answers."""
-        return self._child is not None and self._child.running
+        return self._up.is_set()
+
+    async def until(self, *, ready: bool) -> None:
+        """Waits until its process answers, or until it does not."""
+        await (self._up if ready else self._down).wait()
 
     async def start(self) -> None:
         """Starts the process. Raises Unavailable where it does not come up."""
@@ -83,10 +88,12 @@ class QdrantStore:
             self._child = await self._open()
         except (ChildGone, ChildSlow) as error:
             raise Unavailable(f"the store does not start: {error}; its log says why", reason="STORE_AWAY") from error
+        self._set_ready(True)
         self._task = asyncio.create_task(self._run(self._child), name="store")
 
     async def close(self) -> None:
         """Lets the process write everything down and end."""
+        self._set_ready(False)
         if self._task:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -165,9 +172,16 @@ class QdrantStore:
                 with contextlib.suppress(asyncio.CancelledError):
                     await notice
             self._log.error("the store's process ended, starting it again", child=repr(child))
+            self._set_ready(False)
             self._on_restart()
             await child.kill()
             child = self._child = await self._reopen()
+            self._set_ready(True)
+
+    def _set_ready(self, ready: bool) -> None:
+        now, before = (self._up, self._down) if ready else (self._down, self._up)
+        before.clear()
+        now.set()
 
     async def _watch(self, child: Child) -> None:
         """Puts a notice at the head of the queue when the process ends while nothing is asked of it."""

@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2
 
 from services.kit.channels import dial
 from services.kit.errors import Unavailable, from_rpc
@@ -19,6 +20,7 @@ from tests.rpc.retriever.conftest import Retriever, Start, document, free_port, 
 from tests.rpc.retriever.real_process import running
 from weft.retriever.v1 import retriever_pb2 as pb
 
+ServingStatus = health_pb2.HealthCheckResponse.ServingStatus
 INDEXED = pb.IngestDocumentsResponse.STATUS_INDEXED
 DOCUMENTS = [document(f"{n}.md", f"Heron number {n} fishes.\n\n# Second\n\nIt waits.") for n in range(60)]
 
@@ -129,7 +131,12 @@ async def test_a_store_that_dies_while_idle_comes_back(start: Start) -> None:
     async with start() as retriever:
         await retriever.ingest(document("a.md", "Heron."))
         first = retriever.store()
+        watch = retriever.health.Watch(health_pb2.HealthCheckRequest())
+        states = [(await watch.read()).status]
         first.kill()
+        states += [(await watch.read()).status, (await watch.read()).status]
+        watch.cancel()
+        assert [ServingStatus.Name(state) for state in states] == ["SERVING", "NOT_SERVING", "SERVING"]
         await available(retriever)
         assert await retriever.sources("heron") == ["a.md"]
         assert retriever.store().pid != first.pid
