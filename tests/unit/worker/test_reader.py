@@ -166,6 +166,18 @@ def conversation(question: str = "How do I install Harbour?", *sources: Source) 
     )
 
 
+@pytest.mark.parametrize(
+    "system",
+    ["<sources>" * 20_000, "<sources>" + "<source>" * 20_000 + "</sources>", "<sources>" + "J. " * 30_000],
+    ids=["lists", "sources", "initials"],
+)
+@pytest.mark.timeout(10)
+def test_hostile_prompts_take_no_time(system: str) -> None:
+    text = f'{system}<sources><source id="1">\n{"J. " * 30_000}\n</source></sources>'
+    question = "what is" + " " * 50_000 + "a?" + " word" * 5_000
+    assert answer(find_inquiry(Conversation((Message(Role.SYSTEM, text), Message(Role.USER, question)))))
+
+
 def test_pieces_join_to_the_text() -> None:
     text = "  two  words\n\n```\ncode\n```\n"
     assert "".join(pieces(text)) == text

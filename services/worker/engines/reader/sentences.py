@@ -22,6 +22,8 @@ _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|cf|vs|etc|al|Fig|Figs|Eq|Eqs|Sec|No|Nos|Dr|Mr|Mrs|Ms|Prof|St|Inc|Ltd|Co|Jr|Sr|approx|ca|pp|vol|ed)"
     r"|\b[A-Z]|^\d{1,3})\.$"
 )
+# No abbreviation is longer; a look at whole sentences would take longer with each one that follows.
+_ABBREVIATION_LIMIT = 12
 _ENDS = re.compile(r"[.!?…:;。！？][\"'”’)\]*_`]*$")
 
 
@@ -61,7 +63,7 @@ def split_sentences(text: str) -> list[str]:
     start = 0
     for match in _BOUNDARY.finditer(text):
         end = match.end(1) if match.group(1) is not None else match.end()
-        if _ABBREVIATION.search(text[start:end]):
+        if _ABBREVIATION.search(text[max(start, end - _ABBREVIATION_LIMIT) : end]):
             continue
         found.append(text[start:end].strip())
         start = match.end()
