@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -112,9 +113,16 @@ def gone(processes: list[psutil.Process]) -> list[psutil.Process]:
     return psutil.wait_procs(processes, timeout=GONE_LIMIT_S)[1]
 
 
-def test_ctrl_c_lets_answers_finish_and_leaves_no_process(tmp_path: Path) -> None:
+@pytest.fixture
+def warm(mesh: Mesh, tmp_path: Path) -> Path:
+    """A data folder with the embedder's model as the shared mesh has built it."""
+    shutil.copytree(mesh.data_dir / "models", tmp_path / "models")
+    return tmp_path
+
+
+def test_ctrl_c_lets_answers_finish_and_leaves_no_process(warm: Path) -> None:
     arguments = ("--workers", "1", "--engine", "sim", "--sim-itl-ms", "50")
-    with Mesh(tmp_path, *arguments) as mesh:
+    with Mesh(warm, *arguments) as mesh:
         processes = mesh.descendants()
         assert len(processes) >= 5
         body = {"messages": [{"content": "Hello"}], "sampling": {"max_tokens": 30}}
@@ -129,11 +137,11 @@ def test_ctrl_c_lets_answers_finish_and_leaves_no_process(tmp_path: Path) -> Non
         assert mesh.process.returncode == 0
     assert out.rstrip().endswith("stopped")
     assert gone(processes) == []
-    assert not (tmp_path / "run" / "mesh.json").exists()
+    assert not (warm / "run" / "mesh.json").exists()
 
 
-def test_a_killed_parent_leaves_no_process(tmp_path: Path) -> None:
-    with Mesh(tmp_path, "--workers", "1") as mesh:
+def test_a_killed_parent_leaves_no_process(warm: Path) -> None:
+    with Mesh(warm, "--workers", "1") as mesh:
         processes = mesh.descendants()
         mesh.process.kill()
         mesh.process.wait()
