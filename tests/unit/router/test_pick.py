@@ -1,40 +1,27 @@
-"""Picking: one row per rule of filter, score and choose."""
+"""Picking: one row per rule of filter and choose; the scores have their own file."""
 
-from typing import Any
+import random
 
 import pytest
 
 from services.router.core.pick import (
+    Chosen,
     Lost,
     Refusal,
     RefusalKind,
     Wanted,
-    least_loaded,
+    explain,
     pick,
-    refusal,
     resolve_model,
 )
-from services.router.core.worker import Hello, Load, Worker, WorkerState
-
-
-def worker(worker_id: str = "w1", **fields: Any) -> Worker:
-    hello = Hello(
-        worker_id,
-        "i",
-        fields.pop("model", "m"),
-        "fake",
-        max_running=fields.pop("max_running", 4),
-        max_waiting=fields.pop("max_waiting", 2),
-        context_tokens=100,
-        tokenizer_fingerprint=fields.pop("fingerprint", "t"),
-    )
-    load = Load(running=fields.pop("running", 0), waiting=fields.pop("waiting", 0))
-    return Worker(worker_id, "a:1", fields.pop("state", WorkerState.SERVING), hello=hello, load=load, **fields)
-
+from services.router.core.policies import POLICIES, Ask
+from services.router.core.reason import reason
+from services.router.core.worker import Worker, WorkerState
+from tests.unit.router.rows import worker
 
 ROWS = [
     pytest.param([worker("a", in_flight=2), worker("b", in_flight=1)], Wanted("m"), "b", id="fewer in flight"),
-    pytest.param([worker("b"), worker("a")], Wanted("m"), "a", id="a tie goes by id"),
+    pytest.param([worker("a"), worker("b")], Wanted("m"), "a", id="a tie goes by id"),
     pytest.param(
         [worker("a", running=3), worker("b", in_flight=1)], Wanted("m"), "b", id="what others placed counts too"
     ),
@@ -53,22 +40,69 @@ ROWS = [
         [worker("a", state=WorkerState.DRAINING), worker("b", in_flight=3)], Wanted("m"), "b", id="draining is out"
     ),
     pytest.param(
+        [worker("a", state=WorkerState.SUSPECT), worker("b", in_flight=3)], Wanted("m"), "b", id="suspect is out"
+    ),
+    pytest.param(
         [worker("a", fingerprint="x"), worker("b", in_flight=3)],
         Wanted("m", fingerprint="t"),
         "b",
         id="a resume needs an equal tokenizer",
     ),
     pytest.param([worker("a", in_flight=6), worker("b", in_flight=5)], Wanted("m"), "b", id="full is out"),
+    pytest.param(
+        [worker("a", running=4, waiting=1, unreported=1, in_flight=1), worker("b", in_flight=5)],
+        Wanted("m"),
+        "b",
+        id="full with what no report holds yet",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("workers", "wanted", "expected"), ROWS)
 def test_least_loaded_picks(workers: list[Worker], wanted: Wanted, expected: str) -> None:
-    found = pick(workers, wanted, "least_loaded", 0)
-    assert found.worker is not None
+    found = pick(workers, wanted, "least_loaded", Ask())
+    assert isinstance(found, Chosen)
     assert found.worker.worker_id == expected
-    assert found.candidates[0].lost is Lost.CHOSEN
-    assert {c.worker.worker_id for c in found.candidates} == {w.worker_id for w in workers}
+    explained = explain(workers, wanted, "least_loaded", Ask())
+    assert explained.worker is found.worker
+    assert explained.candidates[0].lost is Lost.CHOSEN
+    assert {c.worker.worker_id for c in explained.candidates} == {w.worker_id for w in workers}
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_every_policy_passes_over_those_that_cannot_take_it(policy: str) -> None:
+    workers = [
+        worker("a", state=WorkerState.AWAY),
+        worker("b", in_flight=6),
+        worker("c", in_flight=5),
+        worker("d", model="x"),
+        worker("e"),
+    ]
+    wanted = Wanted("m", frozenset("e"))
+    for seed in range(8):
+        found = pick(workers, wanted, policy, Ask(session_id="s", last="c", rng=random.Random(seed)))
+        assert isinstance(found, Chosen)
+        assert found.worker.worker_id == "c"
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_explaining_is_the_same_pick_with_scores_in_order(policy: str) -> None:
+    rng = random.Random(5)
+    for seed in range(50):
+        workers = [worker(f"w{i}", in_flight=rng.randrange(7), prefill_tokens=rng.randrange(9000)) for i in range(6)]
+        cached = {f"w{i}": rng.randrange(1000) for i in range(0, 6, 2)}
+
+        def ask(seed: int = seed, cached: dict[str, int] = cached) -> Ask:
+            return Ask(1000, cached, session_id=f"s{seed}", last=f"w{seed % 6}", rng=random.Random(seed))
+
+        found, explained = pick(workers, Wanted("m"), policy, ask()), explain(workers, Wanted("m"), policy, ask())
+        scores = [c.score for c in explained.candidates]
+        assert all(0.0 <= score <= 1.0 for score in scores)
+        assert scores == sorted(scores, reverse=True)
+        if isinstance(found, Chosen):
+            assert explained.worker is found.worker
+            assert explained.candidates[0].parts == found.parts
+            assert reason(policy, found.parts).count(f"{found.worker.busy} in flight") == 1
 
 
 @pytest.mark.parametrize(
@@ -83,22 +117,8 @@ def test_least_loaded_picks(workers: list[Worker], wanted: Wanted, expected: str
 )
 def test_refusals(workers: list[Worker], tried: str, kind: RefusalKind) -> None:
     wanted = Wanted("m", frozenset(tried))
-    found = pick(workers, wanted, "least_loaded", 0)
-    assert found.worker is None
-    assert refusal(found, wanted) == Refusal(kind, "m")
-
-
-def test_round_robin_goes_round_those_that_fit() -> None:
-    workers = [worker("a"), worker("b", state=WorkerState.AWAY), worker("c"), worker("d")]
-    served = [pick(workers, Wanted("m"), "round_robin", turn).worker for turn in range(6)]
-    assert [w.worker_id for w in served if w] == ["a", "c", "d"] * 2
-
-
-def test_scores_fall_from_idle_to_full() -> None:
-    scores = [least_loaded(worker(in_flight=n), 0) for n in range(7)]
-    assert scores == sorted(scores, reverse=True)
-    assert scores[0] == 1.0
-    assert scores[3] > 0.5 > scores[4] > scores[5] > scores[6] >= 0.0
+    assert pick(workers, wanted, "least_loaded", Ask()) == Refusal(kind, "m")
+    assert explain(workers, wanted, "least_loaded", Ask()).worker is None
 
 
 @pytest.mark.parametrize(
