@@ -1,6 +1,7 @@
 """Builds the router and runs it: `python -m services.router`."""
 
 import asyncio
+import random
 import sys
 
 from services.kit.admin import AdminServer
@@ -9,15 +10,27 @@ from services.kit.process import run_service
 from services.kit.server import GrpcServer
 from services.kit.settings import Settings
 from services.kit.telemetry import new_registry
+from services.router.core.admit import QueueLimits
+from services.router.core.breaker import BreakerLimits
+from services.router.core.budget import RetryBudget
+from services.router.core.health import PulseLimits
+from services.router.core.placer import Placer
+from services.router.core.policies import Weights
 from services.router.core.table import WorkerTable
 from services.router.core.worker import WorkerState
 from services.router.dispatch import Dispatch
+from services.router.drains import Drains
 from services.router.fleet import Fleet
 from services.router.metrics import RouterMetrics
+from services.router.monitor import Monitor
 from services.router.openai.servicer import OpenAIServicer
+from services.router.placing import Placing
 from services.router.relay import LinkRelay
 from services.router.retrieval import RetrieverLink
+from services.router.seating import Seating
 from services.router.servicer import RouterServicer
+from services.router.waiting import WaitingRoom
+from services.router.watchers import Watchers
 
 # Envoy sends every reflection request here, so the router describes the whole mesh and not only what it serves.
 from weft.embedder.v1 import embedder_pb2
@@ -38,16 +51,38 @@ def names(files: list[object]) -> list[str]:
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Runs the router until `stop` is set."""
-    own = settings.router
+    own, failover = settings.router, settings.router.failover
     registry = new_registry()
-    table = WorkerTable(own.max_workers)
-    fleet = Fleet(table, own, settings.grpc, monotonic_s)
-    relay = LinkRelay(fleet, monotonic_s, tick_s=own.progress_every_s / 2, buffer_bytes=own.client_buffer_bytes)
-    searcher = RetrieverLink(own.retriever, settings.grpc)
-    dispatch = Dispatch(table, relay, searcher, own, RouterMetrics(registry, table), monotonic_s)
+    table = WorkerTable(own.max_workers, own.placing.prefix_blocks_per_worker, own.queue.in_worker)
+    metrics = RouterMetrics(registry, table)
+    monitor = Monitor(
+        table,
+        PulseLimits(failover.silent_s, failover.stall_s),
+        BreakerLimits(failover.breaker_failures, failover.breaker_open_s, failover.breaker_longest_s),
+        monotonic_s,
+    )
+    room = WaitingRoom(QueueLimits(own.queue.requests, own.queue.tokens, own.queue.wait_s), monotonic_s)
+    watchers = Watchers(monitor, room)
+    fleet = Fleet(table, own, settings.grpc, watchers, monotonic_s)
+    drains = Drains(table, fleet, failover.worker_drain_limit_s)
+    # Placing is no secret: whoever could foretell it would learn nothing of use.
+    placer = Placer(table, own.policy, Weights(**own.placing.model_dump()), random.Random())  # noqa: S311
+    placing = Placing(table, placer, monitor, room, own, metrics, monotonic_s)
+    dispatch = Dispatch(
+        table,
+        placing,
+        Seating(placing, room, own, monotonic_s),
+        LinkRelay(fleet, monotonic_s, tick_s=own.progress_every_s / 2, buffer_bytes=own.client_buffer_bytes),
+        searcher := RetrieverLink(own.retriever, settings.grpc),
+        monitor,
+        RetryBudget(failover.retry_share, failover.retry_per_s, failover.retry_window_s),
+        own,
+        metrics,
+        monotonic_s,
+    )
     server = GrpcServer(f"{own.host}:{own.port}", names(_OWN), settings.grpc, registry, described=names(_MESH))
     router_pb2_grpc.add_RouterServiceServicer_to_server(
-        RouterServicer(dispatch, table, fleet, own, monotonic_s), server.grpc
+        RouterServicer(dispatch, table, fleet, drains, room, own, monotonic_s), server.grpc
     )
     openai_pb2_grpc.add_OpenAIServiceServicer_to_server(OpenAIServicer(dispatch, table, own, monotonic_s), server.grpc)
 
@@ -56,6 +91,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         return "" if serving else "no worker is serving"
 
     admin = AdminServer(own.host, own.admin_port, registry, not_ready)
+    watching = asyncio.create_task(watchers.run(failover.check_every_s), name="watchers")
     try:
         await server.start()
         await server.serving(True)
@@ -69,6 +105,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 continue
     finally:
         await server.stop(own.drain_limit_s)
+        watching.cancel()
+        drains.close()
         await fleet.close()
         await searcher.close()
         admin.stop()

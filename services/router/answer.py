@@ -1,9 +1,11 @@
 """One answer on its way to its client: what was sent, and what has to be said before the next token."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
 from services.kit.clock import Now
+from services.router.case import Placed
 from services.router.core.chat import FinishReason, Usage
 from services.router.core.recover import Ended
 from services.router.events import Accepted, Event, Failed, Finished, Moved, PassagesFound, Progress, Stage, Timing
@@ -24,6 +26,18 @@ class Client(Protocol):
         ...
 
 
+class PlacedListener(Protocol):
+    """Who keeps account of what is placed where."""
+
+    def started(self, placed: Placed, prompt_tokens: int, cached_tokens: int) -> None:
+        """The worker took the request."""
+        ...
+
+    def first_token(self, placed: Placed) -> None:
+        """The first token came from the worker."""
+        ...
+
+
 class Answer:
     """The state of one request that outlives a worker. Times are on the clock that is handed in, in seconds."""
 
@@ -40,7 +54,12 @@ class Answer:
         self.attempts = 0
         self.accepted = False
         self.cancelled = False
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once the client cancelled, for whoever waits on the answer's behalf."""
         self._flow: Flow | None = None
+        self._placed: Placed
+        self._listener: PlacedListener
+        self._is_first = True
         self._model = ""
         self._worker_id = ""
         self._pick_reason = ""
@@ -60,10 +79,12 @@ class Answer:
         self._passages = passages
         self.retrieval_s = self.now() - self.arrived_s
 
-    def placed(self, worker_id: str, model: str, why: str) -> None:
-        """A worker was picked."""
+    def placed(self, placed: Placed, listener: PlacedListener) -> None:
+        """A worker was picked; `listener` is told when it takes the request and when its first token comes."""
         self.attempts += 1
-        self._worker_id, self._model, self._pick_reason = worker_id, model, why
+        self._placed, self._listener, self._is_first = placed, listener, True
+        core = placed.core
+        self._worker_id, self._model, self._pick_reason = core.worker.worker_id, core.model, core.why
 
     def left(self, worker_id: str, reason: str) -> None:
         """The worker failed after tokens were sent: the next one's takeover is told as `moved`."""
@@ -78,26 +99,30 @@ class Answer:
     def cancel(self) -> None:
         """The client cancels: the answer finishes with what it has, reason CANCELLED."""
         self.cancelled = True
+        if not self.gone.done():
+            self.gone.set_result(None)
         if self._flow is not None:
             self._flow.abandon(Ended(FinishReason.CANCELLED, self.usage))
 
-    async def begin(self, prompt_tokens: int) -> None:
+    async def begin(self, prompt_tokens: int, cached_tokens: int) -> None:
         """The worker took the request: says so, and whatever was waiting to be said after that."""
         self.prompt_tokens = prompt_tokens or self.prompt_tokens
+        self._listener.started(self._placed, prompt_tokens, cached_tokens)
         await self._accept(self._worker_id)
         if self._left:
             (from_id, reason), self._left = self._left, None
             await self.client.event(Moved(from_id, self._worker_id, reason, len(self.token_ids)))
 
-    async def progress(self, stage: Stage) -> None:
+    async def progress(self, stage: Stage, queue_position: int = 0, expected_wait_s: float | None = None) -> None:
         """Nothing came for a while: tells the client that the request is alive."""
-        await self._accept(self._worker_id)
-        await self.client.event(Progress(stage))
+        await self._accept(self._worker_id, queue_position)
+        await self.client.event(Progress(stage, queue_position, expected_wait_s))
 
-    async def _accept(self, worker_id: str) -> None:
+    async def _accept(self, worker_id: str, queue_position: int = 0) -> None:
         if not self.accepted:
             self.accepted = True
-            await self.client.event(Accepted(self.request_id, worker_id, self._model, self._pick_reason))
+            event = Accepted(self.request_id, worker_id, self._model, self._pick_reason, queue_position)
+            await self.client.event(event)
         if self._passages is not None:
             passages, self._passages = self._passages, None
             await self.client.event(PassagesFound(passages))
@@ -105,10 +130,16 @@ class Answer:
     async def tokens(self, text: str, ids: list[int], logprobs: list[TokenLogprob]) -> None:
         """Sends tokens and counts them."""
         index = len(self.token_ids)
-        if not index:
-            self.first_token_s = self.now()
+        if self._is_first:
+            self._first()
         self.token_ids += ids
         await self.client.tokens(text, index, ids, logprobs)
+
+    def _first(self) -> None:
+        self._is_first = False
+        self._listener.first_token(self._placed)
+        if self.first_token_s is None:
+            self.first_token_s = self.now()
 
     async def finish(self, ended: Ended) -> None:
         """The last event. Completion tokens are those that the client has, however many workers it took."""

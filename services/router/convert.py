@@ -11,6 +11,7 @@ from services.router.core.chat import (
     Condition,
     FinishReason,
     Message,
+    Priority,
     Retrieval,
     Role,
     Sampling,
@@ -18,7 +19,7 @@ from services.router.core.chat import (
     Usage,
 )
 from services.router.core.recover import Ended, Failure, FailureKind, Outcome
-from services.router.core.worker import Hello, Load
+from services.router.core.worker import CacheChange, Hello, Load
 from weft.chat.v1 import chat_pb2
 from weft.retriever.v1 import retriever_pb2
 from weft.router.v1 import router_pb2
@@ -38,6 +39,11 @@ _ROLES = {
     chat_pb2.ROLE_TOOL: Role.TOOL,
 }
 _WIRE_ROLES = {role: number for number, role in _ROLES.items() if number}
+_PRIORITIES = {
+    router_pb2.PRIORITY_BATCH: Priority.BATCH,
+    router_pb2.PRIORITY_NORMAL: Priority.NORMAL,
+    router_pb2.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
+}
 _MODES = {
     retriever_pb2.SEARCH_MODE_UNSPECIFIED: SearchMode.HYBRID,
     retriever_pb2.SEARCH_MODE_HYBRID: SearchMode.HYBRID,
@@ -83,6 +89,7 @@ def chat_from(request: router_pb2.StreamChatRequest) -> Chat:
         session_id=request.session_id,
         retrieval=retrieval,
         timeout_s=duration_to_seconds(request.timeout) if request.HasField("timeout") else None,
+        priority=_PRIORITIES.get(request.priority, Priority.NORMAL),
     )
 
 
@@ -225,6 +232,18 @@ def hello_from(wire: worker_pb2.Hello) -> Hello:
         exact_resume=wire.capabilities.exact_resume,
         position_keyed_sampling=wire.capabilities.position_keyed_sampling,
         logprobs=wire.capabilities.logprobs,
+        kv_events=wire.capabilities.kv_events,
+        replays_penalties=wire.capabilities.replays_penalties,
+        longest_step_s=duration_to_seconds(wire.limits.longest_step),
+    )
+
+
+def cache_change_from(wire: worker_pb2.KvEvent) -> CacheChange:
+    """A change of a worker's prefix cache."""
+    return CacheChange(
+        stored=tuple(wire.stored.prefix_hashes),
+        removed=tuple(wire.removed.prefix_hashes),
+        cleared=wire.HasField("cleared"),
     )
 
 

@@ -26,13 +26,16 @@ class Accepted:
     worker_id: str
     model: str
     pick_reason: str
+    queue_position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The request is alive."""
+    """The request is alive; `queue_position` counts from 1, and is 0 for one that is not queued."""
 
     stage: Stage
+    queue_position: int = 0
+    expected_wait_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

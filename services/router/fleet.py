@@ -12,8 +12,9 @@ from services.kit.errors import Exhausted, InvalidArgument, Unavailable
 from services.kit.settings.router import RouterSettings
 from services.kit.settings.shared import GrpcSettings
 from services.router.core.table import IdTaken, TableFull, WorkerTable
-from services.router.core.worker import Load
+from services.router.core.worker import CacheChange, Load, Worker
 from services.router.link import Link
+from services.router.ports import LinkObserver
 
 REDIAL_FIRST_S = 0.1
 REDIAL_LONGEST_S = 2.0
@@ -22,10 +23,13 @@ REDIAL_LONGEST_S = 2.0
 class Fleet:
     """Owns the tasks and channels of all links; `close` ends them."""
 
-    def __init__(self, table: WorkerTable, settings: RouterSettings, grpc: GrpcSettings, now: Now) -> None:
+    def __init__(
+        self, table: WorkerTable, settings: RouterSettings, grpc: GrpcSettings, observer: LinkObserver, now: Now
+    ) -> None:
         self._table = table
         self._settings = settings
         self._grpc = grpc
+        self._observer = observer
         self._now = now
         self._links: dict[str, Link] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -84,20 +88,28 @@ class Fleet:
                     await asyncio.sleep(self._settings.register_every_s)
                     continue
                 known_as = row.worker_id
-                await self._run(link, known_as, address)
+                await self._run(link, row, address)
 
-    async def _run(self, link: Link, worker_id: str, address: str) -> None:
-        def on_load(load: Load) -> None:
-            self._table.report(worker_id, load)
+    async def _run(self, link: Link, row: Worker, address: str) -> None:
+        worker_id = row.worker_id
+
+        def on_news(news: Load | CacheChange) -> None:
+            if isinstance(news, Load):
+                self._table.report(worker_id, news)
+                self._observer.report(worker_id, news)
+            else:
+                self._table.cache_changed(worker_id, news)
 
         self._links[worker_id] = link
+        self._observer.link_up(row, link)
         self._log.info("worker_up", worker=worker_id, address=address, model=link.hello.model)
         reason = "the router stops"
         try:
-            reason = await link.run(on_load)
+            reason = await link.run(on_news)
         finally:
             del self._links[worker_id]
             self._table.link_down(worker_id, reason, self._now())
+            self._observer.link_down(worker_id)
             self._log.warning("worker_down", worker=worker_id, address=address, reason=reason)
 
     async def _connect(self, channel: grpc.aio.Channel, known_as: str, address: str) -> Link:

@@ -21,6 +21,7 @@ class Flow:
         "_limit_bytes",
         "_next_index",
         "_waiter",
+        "cached_tokens",
         "ids",
         "logprobs",
         "outcome",
@@ -34,6 +35,7 @@ class Flow:
         self.ids: list[int] = []
         self.logprobs: list[TokenLogprob] = []
         self.prompt_tokens: int | None = None
+        self.cached_tokens = 0
         self.outcome: Outcome | None = None
         self.ticked = False
         self._next_index = next_index
@@ -67,9 +69,9 @@ class Flow:
             return
         self.wake()
 
-    def started(self, prompt_tokens: int) -> None:
-        """The worker took the request."""
-        self.prompt_tokens = prompt_tokens
+    def started(self, prompt_tokens: int, cached_tokens: int) -> None:
+        """The worker took the request, and so many tokens of its prompt were in the worker's cache."""
+        self.prompt_tokens, self.cached_tokens = prompt_tokens, cached_tokens
         self.wake()
 
     def end(self, outcome: Outcome) -> None:

@@ -9,14 +9,17 @@ import grpc.aio
 import structlog
 
 from services.kit.errors import Unavailable
-from services.router.convert import hello_from, load_from, outcome_from
+from services.router.convert import cache_change_from, hello_from, load_from, outcome_from
 from services.router.core.recover import Failure, FailureKind
-from services.router.core.worker import Hello, Load
+from services.router.core.worker import CacheChange, Hello, Load
 from services.router.flow import Flow
 from weft.worker.v1 import worker_pb2
 from weft.worker.v1.worker_pb2_grpc import WorkerServiceStub
 
 HELLO_TIMEOUT_S = 5.0
+
+OnNews = Callable[[Load | CacheChange], None]
+"""Takes what a worker says of itself."""
 
 
 class Link:
@@ -63,14 +66,14 @@ class Link:
                 raise Unavailable("the worker refused the link", reason="LINK_LOST") from error
             raise
 
-    async def run(self, on_load: Callable[[Load], None]) -> str:
+    async def run(self, on_news: OnNews) -> str:
         """Reads and writes until the stream ends; returns why. Every answer still on it then ends with LINK_LOST."""
         writer = asyncio.create_task(self._write(), name=f"link-writer-{self.hello.worker_id}")
         reason = "the worker closed the link"
         try:
             while (message := await self._call.read()) is not grpc.aio.EOF:
                 assert isinstance(message, worker_pb2.AttachResponse)
-                self._take(message, on_load)
+                self._take(message, on_news)
         except grpc.aio.AioRpcError as error:
             reason = error.details() or error.code().name
         except asyncio.CancelledError:
@@ -101,6 +104,16 @@ class Link:
         if self._flows.pop(number, None) is not None:
             self._send(worker_pb2.AttachRequest(cancel=worker_pb2.Cancel(request=number)))
 
+    @property
+    def under_way(self) -> int:
+        """See ports.LinkView."""
+        return len(self._flows)
+
+    def abandon(self, failure: Failure) -> None:
+        """See ports.LinkView."""
+        for flow in list(self._flows.values()):
+            flow.abandon(failure)
+
     def close(self) -> None:
         """Ends the stream; `run` returns."""
         self._call.cancel()
@@ -116,11 +129,11 @@ class Link:
         while True:
             await self._call.write(await self._outbox.get())
 
-    def _take(self, message: worker_pb2.AttachResponse, on_load: Callable[[Load], None]) -> None:
+    def _take(self, message: worker_pb2.AttachResponse, on_news: OnNews) -> None:
         flows = self._flows
         for started in message.started:
             if (flow := flows.get(started.request)) is not None:
-                flow.started(started.prompt_tokens)
+                flow.started(started.prompt_tokens, started.cached_tokens)
         for delta in message.deltas:
             if (flow := flows.get(delta.request)) is not None:
                 flow.tokens(delta)
@@ -128,8 +141,10 @@ class Link:
             # Gone from here before its client is told, so that `leave` sends no cancel for it.
             if (flow := flows.pop(ended.request, None)) is not None:
                 flow.end(outcome_from(ended))
+        for event in message.kv_events:
+            on_news(cache_change_from(event))
         if message.HasField("load"):
-            on_load(load_from(message.load))
+            on_news(load_from(message.load))
 
     def _lose(self, reason: str) -> None:
         flows, self._flows = self._flows, {}

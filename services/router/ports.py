@@ -5,8 +5,8 @@ from typing import Protocol
 
 from services.router.answer import Answer
 from services.router.core.chat import Chat, Retrieval
-from services.router.core.recover import Outcome
-from services.router.core.worker import Worker
+from services.router.core.recover import Failure, Outcome
+from services.router.core.worker import Load, Worker
 from weft.retriever.v1.retriever_pb2 import Passage
 
 
@@ -15,6 +15,43 @@ class Relay(Protocol):
 
     async def run(self, worker: Worker, chat: Chat, answer: Answer, deadline_s: float) -> Outcome:
         """Goes on after the tokens that `answer` holds. Cancelling it stops the engine."""
+        ...
+
+
+class LinkView(Protocol):
+    """A link as those see it who watch over it."""
+
+    @property
+    def under_way(self) -> int:
+        """Answers that it carries and that have not ended."""
+        ...
+
+    def abandon(self, failure: Failure) -> None:
+        """Ends every answer on it with this failure, and tells the engine to stop them."""
+        ...
+
+
+class LinkObserver(Protocol):
+    """Who is told of links and of what workers report."""
+
+    def link_up(self, worker: Worker, link: LinkView) -> None:
+        """The worker's link was opened."""
+        ...
+
+    def link_down(self, worker_id: str) -> None:
+        """The worker's link is lost."""
+        ...
+
+    def report(self, worker_id: str, load: Load) -> None:
+        """The worker pushed its load; the table has it already."""
+        ...
+
+
+class Links(Protocol):
+    """The links that are up."""
+
+    def link(self, worker_id: str) -> LinkView | None:
+        """The worker's link, while it is up."""
         ...
 
 

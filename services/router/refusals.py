@@ -28,6 +28,12 @@ def refused(refusal: Refusal, known: list[str], retry_s: float) -> WeftError:
         case RefusalKind.FULL:
             text = f"every worker of {refusal.model} is full; try again in {retry_s:g} s, or add workers"
             return Exhausted(text, reason="WORKERS_FULL", retry_delay_s=retry_s)
+        case RefusalKind.SUSPECT:
+            text = f"the workers of {refusal.model} do not respond; try again in {retry_s:g} s"
+            return Unavailable(text, reason="WORKERS_SUSPECT", retry_delay_s=retry_s)
+        case RefusalKind.CANNOT_RESUME:
+            text = f"no other worker of {refusal.model} can go on with this answer's tokens; ask again from the start"
+            return Unavailable(text, reason="CANNOT_RESUME", retry_delay_s=retry_s)
         case RefusalKind.AWAY | RefusalKind.ALL_TRIED:
             text = f"the workers of {refusal.model} are away; try again in {retry_s:g} s, or start one"
             return Unavailable(text, reason="WORKERS_AWAY", retry_delay_s=retry_s)
@@ -47,7 +53,7 @@ def gave_up(failure: Failure, retry_s: float) -> WeftError:
             return Exhausted(text, reason=reason)
         case FailureKind.DEADLINE:
             return DeadlineExceeded(text, reason=reason)
-        case FailureKind.LINK_LOST | FailureKind.UNAVAILABLE:
+        case FailureKind.LINK_LOST | FailureKind.UNAVAILABLE | FailureKind.STALLED | FailureKind.DRAINED:
             return Unavailable(text, reason=reason, retry_delay_s=retry_s)
         case FailureKind.INTERNAL:
             return Internal(text, reason=reason)

@@ -46,7 +46,7 @@ class LinkRelay:
             await flow.wait()
             if flow.prompt_tokens is not None:
                 prompt_tokens, flow.prompt_tokens = flow.prompt_tokens, None
-                await answer.begin(prompt_tokens)
+                await answer.begin(prompt_tokens, flow.cached_tokens)
             if flow.texts:
                 await answer.tokens(*flow.take())
             elif flow.outcome is not None:

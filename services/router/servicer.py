@@ -19,9 +19,11 @@ from services.router.core.chat import Chat
 from services.router.core.table import WorkerTable
 from services.router.core.worker import WorkerState
 from services.router.dispatch import Dispatch
+from services.router.drains import Drains
 from services.router.events import Event
 from services.router.fleet import Fleet
 from services.router.request_id import new_request_id
+from services.router.waiting import WaitingRoom
 from services.router.wire import event_message, explained, timestamp, worker_messages
 from weft.chat.v1.chat_pb2 import TokenLogprob
 from weft.router.v1 import router_pb2, router_pb2_grpc
@@ -66,11 +68,20 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
     """One object for the whole router."""
 
     def __init__(
-        self, dispatch: Dispatch, table: WorkerTable, fleet: Fleet, settings: RouterSettings, now: Now
+        self,
+        dispatch: Dispatch,
+        table: WorkerTable,
+        fleet: Fleet,
+        drains: Drains,
+        room: WaitingRoom,
+        settings: RouterSettings,
+        now: Now,
     ) -> None:
         self._dispatch = dispatch
         self._table = table
         self._fleet = fleet
+        self._drains = drains
+        self._room = room
         self._settings = settings
         self._now = now
         self._wall_offset_s = time.time() - now()
@@ -100,6 +111,8 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
             known_workers=len(rows),
             context_tokens=max((row.hello.context_tokens for row in rows if row.hello), default=0),
             first_seen=timestamp(self._table.models[name] + self._wall_offset_s),
+            queued_requests=len(self._room.queue(name)),
+            queued_tokens=self._room.queue(name).tokens,
         )
 
     async def ListWorkers(
@@ -126,7 +139,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         self, request: router_pb2.DrainWorkerRequest, context: Context
     ) -> router_pb2.DrainWorkerResponse:
         """See router.proto."""
-        row = self._table.drain(request.worker_id)
+        row = self._drains.drain(request.worker_id)
         if row is None:
             known = ", ".join(row.worker_id for row in self._table) or "none"
             raise NotFound(f"no worker is called {request.worker_id!r}; there are: {known}", field="worker_id")

@@ -6,30 +6,32 @@ from dataclasses import dataclass
 
 from services.kit.clock import Now
 from services.kit.errors import Exhausted
-from services.router.core.admit import AdmissionQueue, Joined, Priority, QueueFull, QueueLimits, Ticket
-from services.router.core.worker import Worker
+from services.router.case import Placed
+from services.router.core.admit import AdmissionQueue, Joined, QueueFull, QueueLimits, Ticket
+from services.router.core.chat import Priority
 
 SCAN_LIMIT = 16
 """Tickets that are offered a place in one go after the first that could not take one: some need a certain worker."""
 
-Place = Callable[[], Worker | None]
+Place = Callable[[], Placed | None]
 """Picks a worker for one request and reserves its load; None where there is none now."""
 
 
 @dataclass(slots=True)
 class _Waiting:
     place: Place
-    placed: "asyncio.Future[Worker]"
+    placed: "asyncio.Future[Placed]"
 
 
 class Seat:
     """One request's place in the queue; `leave` must be called when the wait is over, however it ends."""
 
-    def __init__(self, room: "WaitingRoom", model: str, ticket: Ticket, placed: "asyncio.Future[Worker]") -> None:
+    def __init__(self, room: "WaitingRoom", model: str, ticket: Ticket, placed: "asyncio.Future[Placed]") -> None:
         self._room = room
         self._model = model
         self.ticket = ticket
         self.placed = placed
+        self._taken = False
 
     @property
     def position(self) -> int:
@@ -41,9 +43,16 @@ class Seat:
         """None where nothing is known yet."""
         return self._room.queue(self._model).expected_wait_s(self.position)
 
-    def leave(self) -> Worker | None:
-        """Gives the place up; the worker that was reserved and not taken, which the caller has to release."""
-        return self._room.leave(self._model, self.ticket, self.placed)
+    def take(self) -> Placed:
+        """The place that came; the caller owns its reservation now. Raises where the seat was lost to another."""
+        placed = self.placed.result()
+        self._taken = True
+        return placed
+
+    def leave(self) -> Placed | None:
+        """Gives the seat up; what was reserved and not taken, which the caller has to release."""
+        left = self._room.leave(self._model, self.ticket, self.placed)
+        return None if self._taken else left
 
 
 class WaitingRoom:
@@ -77,7 +86,7 @@ class WaitingRoom:
             return joined
         for ticket in joined.displaced:
             self._refuse(model, ticket)
-        placed: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+        placed: asyncio.Future[Placed] = asyncio.get_running_loop().create_future()
         self._waiting[model, joined.ticket.number] = _Waiting(place, placed)
         self.pump(model)
         return Seat(self, model, joined.ticket, placed)
@@ -93,17 +102,17 @@ class WaitingRoom:
         missed = 0
         for ticket in list(queue):
             waiting = self._waiting[model, ticket.number]
-            worker = waiting.place()
-            if worker is None:
+            placed = waiting.place()
+            if placed is None:
                 missed += 1
                 if missed == SCAN_LIMIT:
                     return
                 continue
             queue.served(ticket, self._now())
             del self._waiting[model, ticket.number]
-            waiting.placed.set_result(worker)
+            waiting.placed.set_result(placed)
 
-    def leave(self, model: str, ticket: Ticket, placed: "asyncio.Future[Worker]") -> Worker | None:
+    def leave(self, model: str, ticket: Ticket, placed: "asyncio.Future[Placed]") -> Placed | None:
         """See Seat.leave."""
         if self._waiting.pop((model, ticket.number), None) is not None:
             self.queue(model).leave(ticket.number)

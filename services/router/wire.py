@@ -6,7 +6,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kit.errors import WeftError, rpc_code, seconds_to_duration
 from services.router.convert import WIRE_REASONS
-from services.router.core.pick import Lost, Pick
+from services.router.core.pick import Candidate, Lost, Pick
+from services.router.core.reason import reason
 from services.router.core.worker import Worker, WorkerState
 from services.router.events import Accepted, Event, Failed, Finished, Moved, PassagesFound, Progress, Stage
 from weft.chat.v1 import chat_pb2
@@ -36,10 +37,17 @@ def event_message(event: Event) -> router_pb2.StreamChatResponse:
                 worker_id=event.worker_id,
                 model=event.model,
                 pick_reason=event.pick_reason,
+                queue_position=event.queue_position,
             )
             return router_pb2.StreamChatResponse(accepted=accepted)
         case Progress():
-            return router_pb2.StreamChatResponse(progress=router_pb2.Progress(stage=_STAGES[event.stage]))
+            wait_s = event.expected_wait_s
+            progress = router_pb2.Progress(
+                stage=_STAGES[event.stage],
+                queue_position=event.queue_position,
+                expected_wait=None if wait_s is None else seconds_to_duration(wait_s),
+            )
+            return router_pb2.StreamChatResponse(progress=progress)
         case PassagesFound():
             return router_pb2.StreamChatResponse(passages=router_pb2.Passages(passages=event.passages))
         case Moved():
@@ -132,8 +140,16 @@ def explained(found: Pick, policy: str) -> router_pb2.ExplainPickResponse:
             router_pb2.Candidate(
                 worker_id=c.worker.worker_id,
                 score=c.score,
-                lost_because=c.worker.state_reason or c.lost.value if c.lost is Lost.NOT_SERVING else c.lost.value,
+                lost_because=_lost_because(c, policy),
             )
             for c in found.candidates
         ],
     )
+
+
+def _lost_because(candidate: Candidate, policy: str) -> str:
+    if candidate.lost in (Lost.NOT_SERVING, Lost.SUSPECT):
+        return candidate.worker.state_reason or str(candidate.lost.value)
+    if candidate.lost is Lost.LOWER_SCORE and candidate.parts is not None:
+        return f"{candidate.lost.value}: {reason(policy, candidate.parts)}"
+    return str(candidate.lost.value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc.aio
+
 from weft.chat.v1 import chat_pb2
 from weft.worker.v1 import worker_pb2, worker_pb2_grpc
 
@@ -15,10 +16,12 @@ Send = Callable[[worker_pb2.AttachResponse], Any]
 
 @dataclass
 class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
-    """Answers each start with `words`, one token each, in messages of one token.
+    """Answers each start with `words`, one token each, in messages of one token, and reports its load.
 
-    `die_after` ends the link once that many tokens of a request are out; `refuse` answers starts with a failure;
-    `silent` takes requests and sends nothing; `hold_after` stops after that many tokens until `go` is set.
+    `die_after` ends the link once that many tokens of a request are out; `die_once_after` does so for the first
+    request alone. `refuse` answers starts with a failure. `silent` takes requests and sends nothing. `hold_after` stops
+    after that many tokens until `go` is set. `skip_index` leaves a gap there. Without `steps` the step counter stands
+    still.
     """
 
     worker_id: str = "w1"
@@ -32,6 +35,8 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
     silent: bool = False
     hold_after: int | None = None
     skip_index: int | None = None
+    die_once_after: int | None = None
+    steps: bool = True
     incarnation: str = "first"
     starts: list[worker_pb2.Start] = field(default_factory=list)
     cancelled: "asyncio.Queue[int]" = field(default_factory=asyncio.Queue)
@@ -47,7 +52,11 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         await context.write(worker_pb2.AttachResponse(hello=self._hello()))
         self.attached.set()
         outbox: asyncio.Queue[worker_pb2.AttachResponse | None] = asyncio.Queue()
-        tasks = [asyncio.create_task(self._read(context, outbox, answers := set()))]
+        answers: set[asyncio.Task[None]] = set()
+        tasks = [
+            asyncio.create_task(self._read(context, outbox, answers)),
+            asyncio.create_task(self._report(outbox, answers)),
+        ]
         try:
             while (message := await outbox.get()) is not None:
                 await context.write(message)
@@ -55,6 +64,15 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         finally:
             for task in [*tasks, *answers]:
                 task.cancel()
+
+    async def _report(self, outbox: "asyncio.Queue[Any]", answers: "set[asyncio.Task[None]]") -> None:
+        count = 0
+        while True:
+            running = sum(not task.done() for task in answers)
+            load = worker_pb2.Load(running=running, step_count=count)
+            outbox.put_nowait(worker_pb2.AttachResponse(load=load))
+            count += self.steps
+            await asyncio.sleep(0.02)
 
     def _hello(self) -> worker_pb2.Hello:
         return worker_pb2.Hello(
@@ -95,7 +113,8 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         if self.silent:
             return
         for index in range(len(start.resume_token_ids), len(self.words)):
-            if index == self.die_after:
+            if index in (self.die_after, self.die_once_after):
+                self.die_once_after = None
                 outbox.put_nowait(None)
                 return
             if index == self.hold_after:

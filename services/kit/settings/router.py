@@ -7,6 +7,59 @@ from pydantic import Field
 from services.kit.settings.shared import Section
 
 
+class PlacingSettings(Section):
+    """How workers are scored; services/router/core/policies.py says what the scores mean."""
+
+    recompute: float = Field(
+        default=2.0, ge=1.0, description="`prefix_aware`: weight of a prompt's own prefill against other waiting."
+    )
+    wait_scale_s: float = Field(default=1.0, gt=0.0, description="The wait that halves a score.")
+    session_bound: float = Field(
+        default=1.25, ge=1.0, description="`session`: a worker takes at most so many times its fair share."
+    )
+    prefill_tokens_per_s: float = Field(
+        default=5000.0, gt=0.0, description="Speed that a worker is taken to have before any is measured."
+    )
+    prior_s: float = Field(
+        default=0.5, gt=0.0, description="Seconds of measured prefill that outweigh what is known of the fleet."
+    )
+    prefix_blocks_per_worker: int = Field(
+        default=32_768, ge=0, description="Prompt blocks of 512 bytes that are remembered of each worker; 0: none."
+    )
+
+
+class QueueSettings(Section):
+    """Requests that wait in the router, for each model."""
+
+    requests: int = Field(default=1024, ge=0, description="Requests that may wait; over it RESOURCE_EXHAUSTED.")
+    tokens: int = Field(default=4_000_000, ge=1, description="Tokens of those, as estimated.")
+    wait_s: float = Field(default=30.0, gt=0.0, description="Longest wait for a worker with room.")
+    in_worker: int = Field(default=4, ge=0, description="Requests that may wait within a worker, ready to be run.")
+
+
+class FailoverSettings(Section):
+    """When a worker counts as hung or broken, and how often answers go on elsewhere."""
+
+    attempts: int = Field(default=3, ge=1, le=16, description="Failures after which an answer fails.")
+    recover_wait_s: float = Field(default=10.0, ge=0.0, description="Wait for a worker to go on with a begun answer.")
+    retry_share: float = Field(default=0.2, ge=0.0, le=1.0, description="Retries as a share of recent requests.")
+    retry_per_s: float = Field(default=10.0, ge=0.0, description="Retries a second that are always allowed.")
+    retry_window_s: float = Field(default=10.0, gt=0.0, description="What counts as recent.")
+    stall_s: float = Field(default=5.0, gt=0.0, description="No engine step for so long with work in it: hung.")
+    silent_s: float = Field(default=1.0, gt=0.0, description="No word for so long: no new requests.")
+    check_every_s: float = Field(default=0.1, gt=0.0, le=1.0, description="How often workers are looked at.")
+    breaker_failures: int = Field(default=5, ge=1, description="Failures in a row that open a worker's breaker.")
+    breaker_open_s: float = Field(default=1.0, gt=0.0, description="Time until an open breaker lets a request through.")
+    breaker_longest_s: float = Field(default=30.0, gt=0.0, description="The most that this time doubles to.")
+    worker_drain_limit_s: float = Field(
+        default=30.0, ge=0.0, description="Time that a drained worker's answers have before they move elsewhere."
+    )
+    hedge_after_s: float = Field(
+        default=0.0, ge=0.0, description="No first token for so long: ask a second worker too. 0: never."
+    )
+    hedge_share: float = Field(default=0.05, ge=0.0, le=1.0, description="Hedges as a share of recent requests.")
+
+
 class RouterSettings(Section):
     """Where it listens, whom it knows, how it places and how long it waits."""
 
@@ -18,9 +71,9 @@ class RouterSettings(Section):
         default_factory=list, max_length=4096, description="Workers that do not announce themselves, host:port each."
     )
     retriever: str = Field(default="127.0.0.1:50081", description="The retriever's address; empty: no retrieval.")
-    policy: Literal["least_loaded", "round_robin"] = Field(
-        default="least_loaded", description="How a worker is chosen."
-    )
+    policy: Literal[
+        "round_robin", "random", "least_loaded", "power_of_two", "token_aware", "prefix_aware", "session"
+    ] = Field(default="prefix_aware", description="How a worker is chosen.")
     allowed_worker_hosts: list[str] = Field(
         default_factory=lambda: ["127.0.0.1", "localhost", "::1"],
         description="Hosts that announced workers may have; `*` allows any, for networks where every peer is trusted.",
@@ -28,7 +81,6 @@ class RouterSettings(Section):
     max_workers: int = Field(default=1024, ge=1, le=65536, description="Workers in the table.")
     register_every_s: float = Field(default=3.0, gt=0.0, description="How often workers announce themselves.")
     forget_after_s: float = Field(default=3600.0, gt=0.0, description="A worker away for this long leaves the table.")
-    max_attempts: int = Field(default=3, ge=1, le=16, description="Workers that one answer may try.")
     no_worker_retry_s: float = Field(
         default=2.0, gt=0.0, description="RetryInfo when no worker is there or all are full."
     )
@@ -49,3 +101,6 @@ class RouterSettings(Section):
     drain_limit_s: float = Field(
         default=10.0, ge=0.0, description="Time that answers have to finish when the router stops."
     )
+    placing: PlacingSettings = PlacingSettings()
+    queue: QueueSettings = QueueSettings()
+    failover: FailoverSettings = FailoverSettings()

@@ -8,20 +8,12 @@ always have requests waiting, the tokens served differ by at most their largest 
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import Enum
+
+from services.router.core.chat import Priority
 
 TENANTS_KEPT = 1024
 """Tenants without a place whose finish tags are kept for each class."""
-
-
-class Priority(IntEnum):
-    """Who goes first; a higher class goes before a lower one whenever both wait."""
-
-    BATCH = 1
-    NORMAL = 2
-    INTERACTIVE = 3
-    RECOVERING = 4
-    """An answer that lost its worker: its client has been let in already, and may be reading."""
 
 
 @dataclass(frozen=True, slots=True)

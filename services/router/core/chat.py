@@ -1,7 +1,17 @@
 """What a client asks for, and how an answer can end, as plain values."""
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum
+
+
+class Priority(IntEnum):
+    """Who goes first; a higher class goes before a lower one whenever both wait."""
+
+    BATCH = 1
+    NORMAL = 2
+    INTERACTIVE = 3
+    RECOVERING = 4
+    """An answer that lost its worker: its client has been let in already, and may be reading."""
 
 
 class Role(Enum):
@@ -76,6 +86,7 @@ class Chat:
     retrieval: Retrieval | None = None
     timeout_s: float | None = None
     raw_prompt: str | None = None
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True, slots=True)

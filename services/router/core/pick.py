@@ -1,13 +1,11 @@
 """Which worker a request goes to: filter, score, choose. Reserving is the caller's, in the same breath."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 
+from services.router.core.policies import POLICIES, Ask, Parts, parts
 from services.router.core.worker import Worker, WorkerState
-
-Score = Callable[[Worker, int], float]
-"""A worker's worth for the n-th pick, from 0 (worst) to 1 (best)."""
 
 
 class Lost(Enum):
@@ -18,6 +16,8 @@ class Lost(Enum):
     NOT_SERVING = "does not take requests now"
     TRIED = "was tried already"
     FULL = "is full"
+    SUSPECT = "is suspect"
+    CANNOT_RESUME = "cannot count penalties over tokens of another worker"
     OTHER_TOKENIZER = "cannot go on with these tokens"
     LOWER_SCORE = "scored lower"
 
@@ -30,7 +30,9 @@ class RefusalKind(Enum):
     NO_WORKER = "no_worker"
     AWAY = "away"
     FULL = "full"
+    SUSPECT = "suspect"
     ALL_TRIED = "all_tried"
+    CANNOT_RESUME = "cannot_resume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +42,20 @@ class Wanted:
     model: str
     tried: frozenset[str] = frozenset()
     fingerprint: str = ""
+    replays_penalties: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One worker that was looked at, with its score and why it lost."""
+    """One worker that was looked at, with its score, what that was made of, and why it lost.
+
+    `parts` is None for those that were filtered out.
+    """
 
     worker: Worker
     score: float
     lost: Lost
+    parts: Parts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +67,20 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """The worker to place a request on, its score, and what the score was made of."""
+
+    worker: Worker
+    score: float
+    parts: Parts
+
+
+@dataclass(frozen=True, slots=True)
 class Pick:
     """The chosen worker, and everyone who was looked at, best first."""
 
     worker: Worker | None
     candidates: tuple[Candidate, ...]
-
-
-def least_loaded(worker: Worker, turn: int) -> float:
-    """1 for an idle worker, 0 for a full one: the free share of what it can run at once, then of what may wait.
-
-    A worker that still has a place to run beats any that would let the request wait.
-    """
-    hello = worker.hello
-    if hello is None:
-        return 0.0
-    if worker.busy < hello.max_running:
-        return 0.5 + 0.5 * (1.0 - worker.busy / hello.max_running)
-    waiting = worker.busy - hello.max_running
-    return 0.5 * (1.0 - min(1.0, (waiting + 1) / (hello.max_waiting + 1)))
-
-
-def round_robin(worker: Worker, turn: int) -> float:
-    """The same for every worker: the turn decides in `choose`."""
-    return 1.0
-
-
-POLICIES: Mapping[str, Score] = {"least_loaded": least_loaded, "round_robin": round_robin}
 
 
 def resolve_model(model: str, known: Iterable[str]) -> str | Refusal:
@@ -99,32 +93,35 @@ def resolve_model(model: str, known: Iterable[str]) -> str | Refusal:
     return Refusal(RefusalKind.MODEL_NOT_NAMED if names else RefusalKind.NO_WORKER, "")
 
 
-def pick(workers: Sequence[Worker], wanted: Wanted, policy: str, turn: int) -> Pick:
-    """Chooses among workers that are in order of their ids; the worker is None where none can take the request.
+def pick(workers: Sequence[Worker], wanted: Wanted, policy: str, ask: Ask) -> Chosen | Refusal:
+    """Chooses among workers that are in order of their ids: the best score, ties by id.
 
-    `turn` counts the picks made so far. The same arguments always give the same answer.
+    The same arguments, the state of `ask.rng` included, always give the same answer.
     """
-    score = POLICIES[policy]
+    fit = [worker for worker in workers if filtered(worker, wanted) is Lost.CHOSEN]
+    if not fit:
+        return refusal({filtered(worker, wanted) for worker in workers}, wanted)
+    scores = POLICIES[policy](fit, ask)
+    best = max(scores)
+    worker = fit[scores.index(best)]
+    return Chosen(worker, best, parts([worker], ask)[0])
+
+
+def explain(workers: Sequence[Worker], wanted: Wanted, policy: str, ask: Ask) -> Pick:
+    """The pick that `pick` makes of the same arguments, with everyone who was looked at."""
     looked_at = [(worker, filtered(worker, wanted)) for worker in workers]
     fit = [worker for worker, lost in looked_at if lost is Lost.CHOSEN]
-    chosen = choose(fit, score, policy, turn) if fit else None
+    out = [Candidate(worker, 0.0, lost) for worker, lost in looked_at if lost is not Lost.CHOSEN]
+    if not fit:
+        return Pick(None, tuple(out))
+    scores = POLICIES[policy](fit, ask)
+    chosen = fit[scores.index(max(scores))]
     found = [
-        Candidate(
-            worker,
-            score(worker, turn) if lost is Lost.CHOSEN else 0.0,
-            Lost.LOWER_SCORE if lost is Lost.CHOSEN and worker is not chosen else lost,
-        )
-        for worker, lost in looked_at
+        Candidate(worker, score, Lost.CHOSEN if worker is chosen else Lost.LOWER_SCORE, made_of)
+        for worker, score, made_of in zip(fit, scores, parts(fit, ask), strict=True)
     ]
-    found.sort(key=lambda c: (c.lost is not Lost.CHOSEN, c.lost is not Lost.LOWER_SCORE, -c.score, c.worker.worker_id))
-    return Pick(chosen, tuple(found))
-
-
-def choose(fit: Sequence[Worker], score: Score, policy: str, turn: int) -> Worker:
-    """The worker whose turn it is under `round_robin`; otherwise the best score, ties by id."""
-    if policy == "round_robin":
-        return fit[turn % len(fit)]
-    return min(fit, key=lambda worker: (-score(worker, turn), worker.worker_id))
+    found.sort(key=lambda c: (-c.score, c.worker.worker_id))
+    return Pick(chosen, (*found, *out))
 
 
 def filtered(worker: Worker, wanted: Wanted) -> Lost:
@@ -133,20 +130,27 @@ def filtered(worker: Worker, wanted: Wanted) -> Lost:
         return Lost.OTHER_MODEL
     if worker.worker_id in wanted.tried:
         return Lost.TRIED
+    if worker.state is WorkerState.SUSPECT:
+        return Lost.SUSPECT
     if worker.state is not WorkerState.SERVING:
         return Lost.NOT_SERVING
     if wanted.fingerprint and worker.hello and worker.hello.tokenizer_fingerprint != wanted.fingerprint:
         return Lost.OTHER_TOKENIZER
+    if wanted.replays_penalties and worker.hello and not worker.hello.replays_penalties:
+        return Lost.CANNOT_RESUME
     if worker.busy >= worker.places:
         return Lost.FULL
     return Lost.CHOSEN
 
 
-def refusal(found: Pick, wanted: Wanted) -> Refusal:
-    """Why nobody was chosen: full where anyone is, else all tried, else away."""
-    reasons = {candidate.lost for candidate in found.candidates}
+def refusal(reasons: Set[Lost], wanted: Wanted) -> Refusal:
+    """Why nobody was chosen: full where anyone is, else suspect, else all tried, else away."""
     if Lost.FULL in reasons:
         return Refusal(RefusalKind.FULL, wanted.model)
+    if Lost.SUSPECT in reasons:
+        return Refusal(RefusalKind.SUSPECT, wanted.model)
+    if Lost.CANNOT_RESUME in reasons or Lost.OTHER_TOKENIZER in reasons:
+        return Refusal(RefusalKind.CANNOT_RESUME, wanted.model)
     if Lost.TRIED in reasons:
         return Refusal(RefusalKind.ALL_TRIED, wanted.model)
     return Refusal(RefusalKind.AWAY, wanted.model)

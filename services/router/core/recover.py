@@ -1,6 +1,6 @@
 """What to do when an answer ended on a worker: nothing, try another, resume on another, or give up."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from services.router.core.chat import FinishReason, Usage
@@ -17,9 +17,13 @@ class FailureKind(Enum):
     UNKNOWN_MODEL = "unknown_model"
     DEADLINE = "deadline"
     SLOW_CLIENT = "slow_client"
+    STALLED = "stalled"
+    DRAINED = "drained"
 
 
-_ELSEWHERE = frozenset({FailureKind.LINK_LOST, FailureKind.UNAVAILABLE, FailureKind.FULL, FailureKind.INTERNAL})
+LOST = frozenset({FailureKind.LINK_LOST, FailureKind.STALLED, FailureKind.DRAINED})
+"""The worker is gone, hung or leaving, whatever the request was."""
+_ELSEWHERE = LOST | {FailureKind.UNAVAILABLE, FailureKind.FULL, FailureKind.INTERNAL}
 """Failures that another worker may not share."""
 
 
@@ -64,6 +68,18 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """What an answer has been through: tokens that its client has, failures so far, and of those, lost workers.
+
+    Refusals for want of room are no failures: a worker that is full has done nothing to the request.
+    """
+
+    tokens_sent: int = 0
+    failures: int = 0
+    losses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """Nothing more can be tried."""
 
@@ -73,18 +89,39 @@ class GiveUp:
 Step = Done | Retry | Resume | GiveUp
 
 
-def recover(outcome: Outcome, *, tokens_sent: int, fingerprint: str, attempts: int, max_attempts: int) -> Step:
-    """Decides from how the answer ended, how many of its tokens the client has, and how many workers were tried.
+def recover(outcome: Outcome, history: History, fingerprint: str, failure_limit: int) -> Step:
+    """Decides from how the answer ended and what it has been through, this failure not counted yet.
 
     A deadline that passes after the first token is an end, with what was produced. `fingerprint` is the failed
     worker's tokenizer; an empty one cannot be compared, so nothing can go on from its tokens.
     """
     if isinstance(outcome, Ended):
         return Done(outcome)
-    if outcome.kind is FailureKind.DEADLINE and tokens_sent:
-        return Done(Ended(FinishReason.DEADLINE, Usage(completion_tokens=tokens_sent)))
-    if outcome.kind not in _ELSEWHERE or attempts >= max_attempts:
+    if outcome.kind is FailureKind.DEADLINE and history.tokens_sent:
+        return Done(Ended(FinishReason.DEADLINE, Usage(completion_tokens=history.tokens_sent)))
+    if outcome.kind not in _ELSEWHERE:
         return GiveUp(outcome)
-    if not tokens_sent:
+    if outcome.kind is not FailureKind.FULL and history.failures + 1 >= failure_limit:
+        return GiveUp(outcome)
+    if not history.tokens_sent:
         return Retry()
     return Resume(fingerprint) if fingerprint else GiveUp(outcome)
+
+
+def is_charged(failure: Failure, history: History) -> bool:
+    """Whether going on after this failure takes from the retry budget.
+
+    An answer's first lost worker does not: the loss is the worker's, each answer has it once, and a budget would turn
+    one dead worker into many failed answers. A request that keeps losing workers may be what kills them. Being full
+    costs nothing either, since the request then waits its turn.
+    """
+    if failure.kind is FailureKind.FULL:
+        return False
+    return failure.kind not in LOST or history.losses > 0
+
+
+def after(failure: Failure, history: History) -> History:
+    """The history with this failure in it."""
+    if failure.kind is FailureKind.FULL:
+        return history
+    return replace(history, failures=history.failures + 1, losses=history.losses + (failure.kind in LOST))

@@ -1,9 +1,13 @@
 """The worker table: which workers are known, how they are, and how many answers each holds. Time is an argument."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from services.router.core.worker import Hello, Load, Worker, WorkerState
+from services.router.core import reservation
+from services.router.core.prefix import PrefixIndex
+from services.router.core.rates import Rates
+from services.router.core.reservation import Reservation
+from services.router.core.worker import CacheChange, Hello, Load, Worker, WorkerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +25,17 @@ class IdTaken:
 
 
 class WorkerTable:
-    """Rows by worker id, and every model that ever had a worker.
+    """Rows by worker id, every model that ever had a worker, and what prefixes the workers hold.
 
     At `limit` rows a new worker is refused; those known keep their rows until `forget` drops them.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, prefix_blocks_per_worker: int = 32_768, worker_queue_limit: int = 1 << 30) -> None:
         self._limit = limit
+        self._worker_queue_limit = worker_queue_limit
         self._rows: dict[str, Worker] = {}
+        self._in_order: tuple[Worker, ...] | None = None
+        self.prefixes = PrefixIndex(prefix_blocks_per_worker)
         self._models: dict[str, float] = {}
         self.version = 0
         """Counts changes that a watcher would see."""
@@ -37,10 +44,17 @@ class WorkerTable:
         return f"WorkerTable({list(self._rows.values())})"
 
     def __iter__(self) -> Iterator[Worker]:
-        return iter(sorted(self._rows.values(), key=lambda row: row.worker_id))
+        return iter(self.rows)
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def rows(self) -> tuple[Worker, ...]:
+        """Every row, in order of the ids."""
+        if self._in_order is None:
+            self._in_order = tuple(sorted(self._rows.values(), key=lambda row: row.worker_id))
+        return self._in_order
 
     def get(self, worker_id: str) -> Worker | None:
         """The row, if the worker is known."""
@@ -58,6 +72,7 @@ class WorkerTable:
             if len(self._rows) >= self._limit:
                 return TableFull(self._limit)
             row = self._rows[worker_id] = Worker(worker_id, address)
+            self._in_order = None
             self.version += 1
         elif row.address != address:
             if row.state not in (WorkerState.AWAY, WorkerState.CONNECTING):
@@ -76,12 +91,18 @@ class WorkerTable:
             return IdTaken(other.address)
         row.worker_id = hello.worker_id
         self._rows[hello.worker_id] = row
+        self._in_order = None
         if row.hello is None or row.hello.incarnation != hello.incarnation:
             row.restarts += row.hello is not None
             row.since_s = now_s
             row.drained_by_router = False
+            row.rates, row.counts_queue = Rates(), False
+            self.prefixes.forget(hello.worker_id)
         row.hello = hello
+        row.queue_limit = self._worker_queue_limit
         row.load = Load()
+        row.epoch += 1
+        row.suspicion = ""
         self._models.setdefault(hello.model, now_s)
         self._set_state(row)
         self.version += 1
@@ -100,34 +121,66 @@ class WorkerTable:
     def report(self, worker_id: str, load: Load) -> None:
         """The worker pushed a reading of its load."""
         row = self._rows[worker_id]
+        reservation.reported(row)
+        row.rates.stepped(load.step_time_s)
         if load != row.load:
+            row.counts_queue = row.counts_queue or load.queued_tokens > 0
             row.load = load
             self._set_state(row)
             self.version += 1
+
+    def cache_changed(self, worker_id: str, change: CacheChange) -> None:
+        """The worker said what its prefix cache took in or dropped."""
+        if change.cleared:
+            self.prefixes.forget(worker_id)
+        self.prefixes.remove(worker_id, change.removed)
+        self.prefixes.store(worker_id, change.stored)
+
+    def full(self, worker_id: str) -> None:
+        """The worker refused a request for want of room: it counts as full until its next report says otherwise."""
+        row = self._rows.get(worker_id)
+        if row is not None and row.hello is not None:
+            row.load = replace(row.load, running=row.hello.max_running, waiting=row.hello.max_waiting)
+            self.version += 1
+
+    def suspect(self, worker_id: str, reason: str) -> bool:
+        """The worker may be hung, or fails too often: no picks while there is a reason. Whether that changed."""
+        row = self._rows.get(worker_id)
+        if row is None or row.suspicion == reason:
+            return False
+        row.suspicion = reason
+        if row.state not in (WorkerState.AWAY, WorkerState.CONNECTING):
+            self._set_state(row)
+        self.version += 1
+        return True
 
     def drain(self, worker_id: str) -> Worker | None:
         """Gives the worker no more picks until its process starts anew; None where it is not known."""
         row = self._rows.get(worker_id)
         if row is not None:
             row.drained_by_router = True
-            if row.state is WorkerState.SERVING:
+            if row.state not in (WorkerState.AWAY, WorkerState.CONNECTING):
                 self._set_state(row)
             self.version += 1
         return row
 
-    def reserve(self, worker_id: str) -> None:
-        """An answer was placed on the worker."""
-        self._rows[worker_id].in_flight += 1
+    def reserve(
+        self, worker_id: str, uncached_tokens: int = 0, output_tokens: int = 0, now_s: float = 0.0
+    ) -> Reservation:
+        """An answer was placed on the worker: prompt tokens to prefill, and tokens that the answer may have."""
+        found = reservation.reserve(self._rows[worker_id], uncached_tokens, output_tokens, now_s)
         self.version += 1
+        return found
 
-    def release(self, worker_id: str, *, finished: bool | None) -> None:
-        """An answer left the worker: finished, failed, or (None) neither, since its client left or it was refused."""
-        row = self._rows.get(worker_id)
-        if row is None:
+    def release(self, found: Reservation, *, finished: bool | None) -> None:
+        """An answer left the worker: finished, failed, or (None) neither, since its client left or it was refused.
+
+        Releasing a second time does nothing.
+        """
+        if not reservation.release(found):
             return
-        row.in_flight -= 1
-        row.finished += finished is True
-        row.failed += finished is False
+        found.worker.finished += finished is True
+        found.worker.failed += finished is False
         self.version += 1
 
     def forget(self, older_than_s: float) -> list[str]:
@@ -141,6 +194,8 @@ class WorkerTable:
         ]
         for worker_id in gone:
             del self._rows[worker_id]
+            self._in_order = None
+            self.prefixes.forget(worker_id)
             self.version += 1
         return gone
 
@@ -150,5 +205,7 @@ class WorkerTable:
             row.state, row.state_reason = WorkerState.DRAINING, "the worker is stopping"
         elif row.drained_by_router:
             row.state, row.state_reason = WorkerState.DRAINING, "drained by an operator"
+        elif row.suspicion:
+            row.state, row.state_reason = WorkerState.SUSPECT, row.suspicion
         else:
             row.state, row.state_reason = WorkerState.SERVING, ""

@@ -2,6 +2,12 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
+
+from services.router.core.rates import Rates
+
+if TYPE_CHECKING:
+    from services.router.core.reservation import Reservation
 
 
 class WorkerState(Enum):
@@ -29,6 +35,18 @@ class Hello:
     exact_resume: bool = False
     position_keyed_sampling: bool = False
     logprobs: bool = False
+    replays_penalties: bool = False
+    longest_step_s: float = 0.0
+    kv_events: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CacheChange:
+    """What a worker says of its prefix cache, by prefix hashes; `cleared` comes before what was stored."""
+
+    stored: tuple[int, ...] = ()
+    removed: tuple[int, ...] = ()
+    cleared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +67,12 @@ class Worker:
     """One row of the worker table. Only the table changes it.
 
     `since_s` is when its process was first seen and `away_since_s` when its link was lost, on the router's clock.
+    `epoch` counts its links, so that a worker that comes back can be told from the one that failed. At most
+    `queue_limit` requests are left to wait within it: those in the router's own queue can still go elsewhere.
+
+    Of the answers placed here: `in_flight` are all of them; `unreported` are in none of the worker's reports yet, with
+    `unreported_tokens` of uncached prompt; `prefill_tokens` are uncached prompt tokens of those without a first token;
+    `output_tokens` are those expected of all. reservation.py alone changes these, and `acknowledged`.
     """
 
     worker_id: str
@@ -65,6 +89,16 @@ class Worker:
     away_since_s: float = 0.0
     announced_s: float = 0.0
     drained_by_router: bool = False
+    suspicion: str = ""
+    epoch: int = 0
+    queue_limit: int = 1 << 30
+    unreported: int = 0
+    unreported_tokens: int = 0
+    prefill_tokens: int = 0
+    output_tokens: int = 0
+    acknowledged: "dict[Reservation, None]" = field(default_factory=dict)
+    counts_queue: bool = False
+    rates: Rates = field(default_factory=Rates)
 
     def __repr__(self) -> str:
         return f"Worker({self.worker_id} {self.state.value} in_flight={self.in_flight} load={self.load.running})"
@@ -76,13 +110,23 @@ class Worker:
 
     @property
     def places(self) -> int:
-        """Requests that it takes at the same time, waiting ones included."""
-        return self.hello.max_running + self.hello.max_waiting if self.hello else 0
+        """Requests that this router gives it at the same time, those included that wait in it."""
+        return self.hello.max_running + min(self.hello.max_waiting, self.queue_limit) if self.hello else 0
 
     @property
     def busy(self) -> int:
-        """Requests on it: the larger of what it reports and what this router has placed there.
+        """Requests on it: what it reports and what was placed since, never less than this router has there.
 
         A report lags behind the router's own picks, and other routers' requests show only in the report.
         """
-        return max(self.in_flight, self.load.running + self.load.waiting)
+        return max(self.in_flight, self.load.running + self.load.waiting + self.unreported)
+
+    @property
+    def pending_tokens(self) -> int:
+        """Prompt tokens on it that wait for prefill.
+
+        What it reports and what was placed since; the router's own count for a worker that never reported any.
+        """
+        if self.counts_queue:
+            return self.load.queued_tokens + self.unreported_tokens
+        return self.prefill_tokens

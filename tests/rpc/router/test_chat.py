@@ -92,7 +92,7 @@ async def test_worker_that_dies_later_is_replaced_without_gap_or_repeat(start: S
 
 async def test_answer_does_not_move_to_another_tokenizer(start: Start) -> None:
     dying, other = FakeWorker("w1", die_after=2), FakeWorker("w2", fingerprint="other")
-    async with start(dying, other) as router:
+    async with start(dying, other, failover={"recover_wait_s": 0.0}) as router:
         found = await events(router.chat())
     assert kinds(found) == ["accepted", "tokens", "failed"]
     assert found[-1].failed.code == code_pb2.UNAVAILABLE
@@ -135,7 +135,7 @@ async def test_full_worker_sends_the_request_elsewhere(start: Start) -> None:
 
 async def test_every_worker_full_is_resource_exhausted_with_a_delay(start: Start) -> None:
     worker = FakeWorker(max_running=1, max_waiting=0, silent=True)
-    async with start(worker, no_worker_retry_s=3.0) as router:
+    async with start(worker, no_worker_retry_s=3.0, queue={"requests": 0}) as router:
         first = router.chat()
         await worker.started.get()
         with pytest.raises(grpc.aio.AioRpcError) as caught:

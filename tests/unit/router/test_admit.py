@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from services.router.core.admit import AdmissionQueue, Joined, Priority, QueueFull, QueueLimits, Ticket, Why
+from services.router.core.admit import AdmissionQueue, Joined, QueueFull, QueueLimits, Ticket, Why
+from services.router.core.chat import Priority
 
 N, B, I, R = Priority.NORMAL, Priority.BATCH, Priority.INTERACTIVE, Priority.RECOVERING  # noqa: E741 - a table's columns
 

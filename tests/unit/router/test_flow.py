@@ -25,7 +25,7 @@ async def test_what_piles_up_is_one_message() -> None:
 async def test_waiter_wakes_for_each_kind_of_news() -> None:
     for news in (
         lambda flow: flow.tokens(delta(0, "a")),
-        lambda flow: flow.started(3),
+        lambda flow: flow.started(3, 0),
         lambda flow: flow.end(Ended(FinishReason.STOP, Usage())),
         lambda flow: flow.tick(),
     ):

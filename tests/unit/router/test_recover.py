@@ -9,10 +9,13 @@ from services.router.core.recover import (
     Failure,
     FailureKind,
     GiveUp,
+    History,
     Outcome,
     Resume,
     Retry,
     Step,
+    after,
+    is_charged,
     recover,
 )
 
@@ -24,38 +27,63 @@ def failed(kind: FailureKind) -> Failure:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "sent", "attempts", "expected"),
+    ("outcome", "sent", "failures", "expected"),
     [
-        pytest.param(ENDED, 5, 1, Done(ENDED), id="an end is an end"),
-        pytest.param(failed(FailureKind.LINK_LOST), 0, 1, Retry(), id="lost before the first token"),
-        pytest.param(failed(FailureKind.LINK_LOST), 2, 1, Resume("t"), id="lost after it"),
-        pytest.param(failed(FailureKind.INTERNAL), 0, 1, Retry(), id="engine broke before the first token"),
-        pytest.param(failed(FailureKind.UNAVAILABLE), 0, 1, Retry(), id="stopping"),
-        pytest.param(failed(FailureKind.FULL), 0, 1, Retry(), id="full"),
+        pytest.param(ENDED, 5, 0, Done(ENDED), id="an end is an end"),
+        pytest.param(failed(FailureKind.LINK_LOST), 0, 0, Retry(), id="lost before the first token"),
+        pytest.param(failed(FailureKind.LINK_LOST), 2, 0, Resume("t"), id="lost after it"),
+        pytest.param(failed(FailureKind.INTERNAL), 0, 0, Retry(), id="engine broke before the first token"),
+        pytest.param(failed(FailureKind.UNAVAILABLE), 0, 0, Retry(), id="stopping"),
+        pytest.param(failed(FailureKind.FULL), 0, 0, Retry(), id="full"),
+        pytest.param(failed(FailureKind.FULL), 0, 2, Retry(), id="full is no failure that could be one too many"),
+        pytest.param(failed(FailureKind.STALLED), 2, 0, Resume("t"), id="hung"),
+        pytest.param(failed(FailureKind.DRAINED), 2, 0, Resume("t"), id="drained"),
         pytest.param(
-            failed(FailureKind.LINK_LOST), 0, 3, GiveUp(failed(FailureKind.LINK_LOST)), id="attempts are spent"
+            failed(FailureKind.LINK_LOST), 0, 2, GiveUp(failed(FailureKind.LINK_LOST)), id="attempts are spent"
         ),
         pytest.param(
-            failed(FailureKind.WRONG_REQUEST), 0, 1, GiveUp(failed(FailureKind.WRONG_REQUEST)), id="caller's fault"
+            failed(FailureKind.WRONG_REQUEST), 0, 0, GiveUp(failed(FailureKind.WRONG_REQUEST)), id="caller's fault"
         ),
-        pytest.param(failed(FailureKind.SLOW_CLIENT), 9, 1, GiveUp(failed(FailureKind.SLOW_CLIENT)), id="slow client"),
+        pytest.param(failed(FailureKind.SLOW_CLIENT), 9, 0, GiveUp(failed(FailureKind.SLOW_CLIENT)), id="slow client"),
         pytest.param(
-            failed(FailureKind.DEADLINE), 0, 1, GiveUp(failed(FailureKind.DEADLINE)), id="deadline, nothing sent"
+            failed(FailureKind.DEADLINE), 0, 0, GiveUp(failed(FailureKind.DEADLINE)), id="deadline, nothing sent"
         ),
         pytest.param(
             failed(FailureKind.DEADLINE),
             4,
-            1,
+            0,
             Done(Ended(FinishReason.DEADLINE, Usage(completion_tokens=4))),
             id="deadline, something sent",
         ),
     ],
 )
-def test_rules(outcome: Outcome, sent: int, attempts: int, expected: Step) -> None:
-    found = recover(outcome, tokens_sent=sent, fingerprint="t", attempts=attempts, max_attempts=3)
-    assert found == expected
+def test_rules(outcome: Outcome, sent: int, failures: int, expected: Step) -> None:
+    assert recover(outcome, History(sent, failures), "t", failure_limit=3) == expected
 
 
 def test_tokens_of_an_unnamed_tokenizer_cannot_be_continued() -> None:
     lost = failed(FailureKind.LINK_LOST)
-    assert recover(lost, tokens_sent=2, fingerprint="", attempts=1, max_attempts=3) == GiveUp(lost)
+    assert recover(lost, History(tokens_sent=2), "", failure_limit=3) == GiveUp(lost)
+
+
+@pytest.mark.parametrize(
+    ("kind", "losses", "charged"),
+    [
+        pytest.param(FailureKind.LINK_LOST, 0, False, id="the first lost worker is free"),
+        pytest.param(FailureKind.STALLED, 0, False, id="so is the first hung one"),
+        pytest.param(FailureKind.DRAINED, 0, False, id="and the first drained one"),
+        pytest.param(FailureKind.LINK_LOST, 1, True, id="a request that loses workers may be what kills them"),
+        pytest.param(FailureKind.UNAVAILABLE, 0, True, id="a worker that says no"),
+        pytest.param(FailureKind.INTERNAL, 0, True, id="a worker that breaks"),
+        pytest.param(FailureKind.FULL, 0, False, id="being full costs a turn, not a retry"),
+    ],
+)
+def test_what_the_retry_budget_pays_for(kind: FailureKind, losses: int, charged: bool) -> None:
+    assert is_charged(failed(kind), History(losses=losses)) is charged
+
+
+def test_history_counts_failures_and_losses_but_not_refusals() -> None:
+    history = History()
+    for kind in (FailureKind.FULL, FailureKind.LINK_LOST, FailureKind.INTERNAL):
+        history = after(failed(kind), history)
+    assert history == History(failures=2, losses=1)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from services.router.core.reservation import started
 from services.router.core.table import IdTaken, TableFull, WorkerTable
 from services.router.core.worker import Hello, Load, Worker, WorkerState
 
@@ -58,13 +59,16 @@ def test_busy_is_what_is_reported_or_placed_whichever_is_more() -> None:
     table = WorkerTable(8)
     known(table)
     row = up(table)
-    table.reserve("w1")
+    first = table.reserve("w1")
     assert row.busy == 1
+    started(first, 0)
     table.report("w1", Load(running=2, waiting=1))
     assert row.busy == 3
-    table.release("w1", finished=True)
-    table.reserve("w1")
-    table.release("w1", finished=None)
+    table.release(first, finished=True)
+    second = table.reserve("w1")
+    assert row.busy == 4, "the report does not hold it yet"
+    table.release(second, finished=None)
+    table.release(second, finished=True)
     assert (row.in_flight, row.finished, row.failed) == (0, 1, 0)
 
 

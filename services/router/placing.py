@@ -1,0 +1,97 @@
+"""Performs the core's placing: a worker picked and its load reserved in one breath, and all who care are told."""
+
+from services.kit.clock import Now
+from services.kit.errors import WeftError
+from services.kit.settings.router import RouterSettings
+from services.router.case import Case, Placed
+from services.router.core.chat import Chat
+from services.router.core.pick import Pick, Refusal, Wanted, resolve_model
+from services.router.core.placer import Need, Placer
+from services.router.core.table import WorkerTable
+from services.router.metrics import RouterMetrics
+from services.router.monitor import Monitor
+from services.router.refusals import refused
+from services.router.waiting import WaitingRoom
+
+
+class Placing:
+    """The shell around the core's placer: clock, monitor, queue and metrics."""
+
+    def __init__(
+        self,
+        table: WorkerTable,
+        placer: Placer,
+        monitor: Monitor,
+        room: WaitingRoom,
+        settings: RouterSettings,
+        metrics: RouterMetrics,
+        now: Now,
+    ) -> None:
+        self._table = table
+        self._placer = placer
+        self._monitor = monitor
+        self._room = room
+        self._settings = settings
+        self._metrics = metrics
+        self._now = now
+
+    @property
+    def policy(self) -> str:
+        """The policy's name."""
+        return self._placer.policy
+
+    def model(self, name: str) -> str:
+        """The model's full name. Raises the error for one that nobody ever served."""
+        found = resolve_model(name, self._table.models)
+        if isinstance(found, Refusal):
+            raise self.error(found)
+        return found
+
+    def error(self, refusal: Refusal) -> WeftError:
+        """What a refusal says to the caller."""
+        return refused(refusal, sorted(self._table.models), self._settings.no_worker_retry_s)
+
+    def need(self, chat: Chat) -> Need:
+        """What the prompt takes, wherever it goes."""
+        return self._placer.need(chat)
+
+    def cost(self, case: Case) -> int:
+        """Tokens that the request is expected to take in all, for its place in the queue."""
+        return self._placer.tokens(case.chat.model, case.need)
+
+    def explain(self, chat: Chat) -> Pick:
+        """The pick that would be made now; nothing is reserved. Raises the error for an unknown model."""
+        return self._placer.explain(Wanted(self.model(chat.model)), self._placer.need(chat), self._now())
+
+    def place(self, case: Case) -> Placed | Refusal:
+        """A worker with the load reserved on it, or why there is none now."""
+        found = self._placer.place(self._wanted(case), case.need, self._now())
+        if isinstance(found, Refusal):
+            return found
+        worker_id = found.worker.worker_id
+        self._monitor.placed(worker_id)
+        self._metrics.picks.labels(worker_id).inc()
+        return Placed(found, found.worker.epoch)
+
+    def started(self, placed: Placed, prompt_tokens: int, cached_tokens: int) -> None:
+        """The worker took the request."""
+        self._placer.started(placed.core, prompt_tokens, cached_tokens)
+
+    def first_token(self, placed: Placed) -> None:
+        """The first token came from the worker."""
+        self._placer.first_token(placed.core, self._now())
+
+    def release(self, placed: Placed, *, finished: bool | None, output_tokens: int = 0) -> None:
+        """The answer left the worker: it finished, failed, or (None) neither. Somebody who waits may take its place."""
+        self._placer.release(placed.core, finished=finished, output_tokens=output_tokens)
+        self._room.pump(placed.core.model)
+
+    def _wanted(self, case: Case) -> Wanted:
+        tried = {name for name, epoch in case.failed_on.items() if self._is_same_link(name, epoch)}
+        sampling = case.chat.sampling
+        counts = bool(sampling.presence_penalty or sampling.frequency_penalty)
+        return Wanted(case.chat.model, frozenset(tried), case.fingerprint, bool(case.fingerprint) and counts)
+
+    def _is_same_link(self, worker_id: str, epoch: int) -> bool:
+        row = self._table.get(worker_id)
+        return row is not None and row.epoch == epoch

@@ -1,0 +1,107 @@
+"""Gets a request its worker: at once where one has room and nobody waits, and otherwise by its turn in the queue."""
+
+import asyncio
+from typing import Any
+
+from services.kit.clock import Now
+from services.kit.errors import DeadlineExceeded, Exhausted, WeftError
+from services.kit.settings.router import RouterSettings
+from services.router.answer import Answer
+from services.router.case import Case, Placed
+from services.router.core.admit import QueueFull
+from services.router.core.pick import Refusal, RefusalKind
+from services.router.events import Stage
+from services.router.placing import Placing
+from services.router.refusals import gave_up
+from services.router.waiting import Seat, WaitingRoom
+
+RETRY_FIRST_S = 1.0
+RETRY_LONGEST_S = 60.0
+_WORTH_WAITING = (RefusalKind.FULL, RefusalKind.SUSPECT)
+
+
+class Seating:
+    """Admits requests: run, queue or shed."""
+
+    def __init__(self, placing: Placing, room: WaitingRoom, settings: RouterSettings, now: Now) -> None:
+        self._placing = placing
+        self._room = room
+        self._settings = settings
+        self._now = now
+
+    async def seat(self, case: Case, answer: Answer) -> Placed | None:
+        """A worker with the load reserved on it; None where the client cancelled while it waited.
+
+        Raises what the client is told: shed, waited too long, nobody there, or the deadline.
+        """
+        refusal = Refusal(RefusalKind.FULL, case.chat.model)
+        if self._room.is_empty(case.chat.model):
+            found = self._placing.place(case)
+            if isinstance(found, Placed):
+                return found
+            # A begun answer waits for a worker that is away, too: it may be on its way back.
+            if found.kind not in _WORTH_WAITING and not case.recovers:
+                raise self._placing.error(found)
+            refusal = found
+        return await self._queue(case, answer, refusal)
+
+    async def _queue(self, case: Case, answer: Answer, refusal: Refusal) -> Placed | None:
+        chat = case.chat
+
+        def place() -> Placed | None:
+            found = self._placing.place(case)
+            return found if isinstance(found, Placed) else None
+
+        cost = self._placing.cost(case)
+        until_s = case.deadline_s
+        if case.recovers:
+            until_s = min(until_s, self._now() + self._settings.failover.recover_wait_s)
+        seat = self._room.join(chat.model, case.priority, chat.tenant, cost, until_s, place)
+        if isinstance(seat, QueueFull):
+            raise self._shed(case, seat)
+        try:
+            placed = await self._wait(seat, case, answer)
+        finally:
+            unused = seat.leave()
+            if unused is not None:
+                self._placing.release(unused, finished=None)
+        if placed is None and not answer.cancelled:
+            raise self._lapsed(case, seat, refusal)
+        return placed
+
+    async def _wait(self, seat: Seat, case: Case, answer: Answer) -> Placed | None:
+        """The place, once it comes; None when its time is over or the client cancelled."""
+        while True:
+            left_s = seat.ticket.expires_s - self._now()
+            timeout_s = min(self._settings.progress_every_s, left_s)
+            either: set[asyncio.Future[Any]] = {seat.placed, answer.gone}
+            await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if seat.placed.done():
+                return seat.take()
+            if answer.cancelled or self._now() >= seat.ticket.expires_s:
+                return None
+            await answer.progress(Stage.QUEUED, seat.position, seat.expected_wait_s)
+
+    def _shed(self, case: Case, full: QueueFull) -> WeftError:
+        if case.last is not None:
+            return gave_up(case.last, self._retry_s(full.expected_wait_s))
+        retry_s = self._retry_s(full.expected_wait_s)
+        text = f"the queue for {case.chat.model} is full (by {full.why.value}); try again in {retry_s:.0f} s"
+        return Exhausted(text, reason="QUEUE_FULL", retry_delay_s=retry_s)
+
+    def _lapsed(self, case: Case, seat: Seat, refusal: Refusal) -> WeftError:
+        if self._now() >= case.deadline_s:
+            return DeadlineExceeded("the deadline passed while the request waited for a worker", reason="DEADLINE")
+        if case.last is not None:
+            return gave_up(case.last, self._settings.no_worker_retry_s)
+        if refusal.kind is not RefusalKind.FULL:
+            return self._placing.error(refusal)
+        retry_s = self._retry_s(seat.expected_wait_s)
+        waited_s = self._settings.queue.wait_s
+        text = f"no worker of {case.chat.model} had room for {waited_s:g} s; try again in {retry_s:.0f} s"
+        return Exhausted(text, reason="QUEUE_TIMEOUT", retry_delay_s=retry_s)
+
+    def _retry_s(self, expected_wait_s: float | None) -> float:
+        """RetryInfo: what the queue's pace suggests, within reason."""
+        known_s = expected_wait_s if expected_wait_s is not None else self._settings.no_worker_retry_s
+        return min(RETRY_LONGEST_S, max(RETRY_FIRST_S, known_s))
