@@ -64,6 +64,9 @@ class Printer:
         self._out = out
         self._notes = notes
 
+    def __repr__(self) -> str:
+        return f"Printer(width={self._out.width})"
+
     def event(self, event: Event | None) -> None:
         """Prints what the event brings."""
         match event:

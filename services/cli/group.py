@@ -35,6 +35,9 @@ class Commands(TyperGroup):
             # Whoever read the output has enough; Python must not complain about it at its end.
             sys.stdout = None
             raise typer.Exit(FAILED) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise _exit(f"{where}{error.strerror or error}", FAILED) from error
 
 
 def _exit(message: str, code: int) -> typer.Exit:

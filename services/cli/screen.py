@@ -42,6 +42,9 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
 
+    def __repr__(self) -> str:
+        return "Lines()"
+
     def open(self, views: Sequence[View]) -> None:
         """Nothing to show yet."""
 
@@ -63,6 +66,9 @@ class LiveTable:
         self._live = Live(
             console=console, get_renderable=self._table, refresh_per_second=_REFRESH_PER_S, transient=True
         )
+
+    def __repr__(self) -> str:
+        return f"LiveTable({len(self._views)} processes)"
 
     def open(self, views: Sequence[View]) -> None:
         self._views = {view.name: view for view in views}

@@ -62,7 +62,7 @@ async def ingest_files(
 ) -> list[Ingested]:
     """Ingests the files with a progress bar on the console, and returns how each fared. Raises Problem."""
     found: list[Ingested] = []
-    with _bar(console, len(files)) as advance:
+    with ProgressBar(console, len(files)) as advance:
 
         def done(one: Ingested) -> None:
             found.append(one)
@@ -80,13 +80,16 @@ async def ingest_files(
     return found
 
 
-class _bar:
+class ProgressBar:
     """A progress bar that a terminal alone sees."""
 
     def __init__(self, console: Console, total: int) -> None:
         columns = (TextColumn("ingesting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("", total=total)
+
+    def __repr__(self) -> str:
+        return f"ProgressBar({self._progress.tasks[0].completed} of {self._progress.tasks[0].total})"
 
     def __enter__(self) -> Callable[[str], None]:
         self._progress.start()
