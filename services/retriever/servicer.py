@@ -19,6 +19,8 @@ from weft.retriever.v1 import retriever_pb2 as pb
 from weft.retriever.v1 import retriever_pb2_grpc
 
 _SEARCHES_PER_STREAM = 64
+# Answers of one ingest stream that may wait for the client to read them; beyond it, no more documents are taken.
+_UNREAD_PER_STREAM = 256
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -40,10 +42,10 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         self, request_iterator: AsyncIterator[pb.IngestDocumentsRequest], context: Context
     ) -> None:
         """Takes documents as there is room for them, and answers each when it is done."""
-        writing = asyncio.Lock()
+        writing, unread = asyncio.Lock(), asyncio.Semaphore(_UNREAD_PER_STREAM)
 
-        async def one(position: int, index: str, message: pb.Document, document: Document | Exception) -> None:
-            response = await self._one(position, index, message, document)
+        async def answer(ingesting: asyncio.Task[pb.IngestDocumentsResponse]) -> None:
+            response = await ingesting
             async with writing:
                 await context.write(response)
 
@@ -52,10 +54,13 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
             async for request in request_iterator:
                 index = convert.to_index(request.index)
                 document = convert.to_document(request.document, self._settings)
+                await unread.acquire()
                 await self._slots.acquire()
-                task = group.create_task(one(position, index, request.document, document))
+                ingesting = group.create_task(self._one(position, index, request.document, document))
                 # A task that is cancelled before its first step runs no `finally`; this runs whatever becomes of it.
-                task.add_done_callback(lambda _: self._slots.release())
+                # The slot is free before the answer is written, so a client that reads slowly holds up nobody else.
+                ingesting.add_done_callback(lambda _: self._slots.release())
+                group.create_task(answer(ingesting)).add_done_callback(lambda _: unread.release())
                 position += 1
 
         await _together(all_of_them)

@@ -17,16 +17,24 @@ import numpy as np
 import qdrant_edge as qdrant
 
 from services.retriever.core.fusion import Fuse, ranked
-from services.retriever.document import Chunk, EmbeddingModel, Filter, IndexInfo, Mode, Passage, Query, Record
+from services.retriever.document import EmbeddingModel, Filter, IndexInfo, Mode, Passage, Query, Record
 from services.retriever.stores.operations import Vectored
+from services.retriever.stores.points import (
+    chunk_point,
+    marker_point,
+    match,
+    point_id,
+    record_point,
+    tag,
+    to_chunk,
+    to_record,
+)
 from services.retriever.stores.refusal import INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE, Refusal
 
 _DENSE, _WORDS = "dense", "words"
 _META_FILE = "index.json"
 _SHARD_DIR = "shard"
 _SCROLL_LIMIT = 1000
-_NAMESPACE = uuid.UUID("5b0d0f0a-6f0c-4b3e-9d0c-7a3b6c1e2d4f")
-_SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,7 @@ class Shard:
             qdrant.Bm25Config(k=bm25.k, b=bm25.b, avg_len=bm25.average_words, language=bm25.language)
         )
         self._shard = qdrant.EdgeShard.load(str(folder / _SHARD_DIR), _config(self.model, hnsw_min_chunks))
-        self._records = {record.document_id: record for record in map(_to_record, self._scroll("record"))}
+        self._records = {record.document_id: record for record in map(to_record, self._scroll("record"))}
         self._chunks = sum(record.chunks for record in self._records.values())
         self._unseen: dict[str, _Draft] = {}
         self._tidy_up()
@@ -109,7 +117,7 @@ class Shard:
         if draft is None or draft.version != record.version:
             self._mark(record.document_id)
             if draft is not None:
-                self._delete_chunks(record.document_id, must=[_match("version", draft.version)])
+                self._delete_chunks(record.document_id, must=[match("version", draft.version)])
             draft = self._unseen[record.document_id] = _Draft(record.version, set())
         draft.chunk_ids.update(item.chunk.chunk_id for item in chunks)
         self._upsert([self._point(record, item) for item in chunks])
@@ -129,7 +137,7 @@ class Shard:
         if old and not marked:
             self._mark(record.document_id)
         # One write, hence one entry of the log: after a crash there are the record and all its chunks, or neither.
-        self._upsert([*(self._point(record, item) for item in chunks), _record_point(record)])
+        self._upsert([*(self._point(record, item) for item in chunks), record_point(record)])
         self._sync_log()
         self._records[record.document_id] = record
         self._chunks += record.chunks - (old.chunks if old else 0)
@@ -154,12 +162,12 @@ class Shard:
                 "document_id",
             )
         self._mark(document_id)
-        self._shard.update(qdrant.UpdateOperation.delete_points([_point_id("record", document_id)]))
+        self._shard.update(qdrant.UpdateOperation.delete_points([point_id("record", document_id)]))
         del self._records[document_id]
         self._chunks -= record.chunks
         if document_id in self._unseen:
             # Its next version is being written: the marker stays, and only the version that is deleted goes.
-            self._delete_chunks(document_id, must=[_match("version", record.version)])
+            self._delete_chunks(document_id, must=[match("version", record.version)])
         else:
             self._drop_other_versions(document_id)
         self._sync_log()
@@ -179,7 +187,7 @@ class Shard:
         points = self._shard.retrieve(ids, with_payload=True, with_vector=False)
         payloads = {str(point.id): point.payload for point in points}
         return [
-            Passage(record, _to_chunk(payload), fused[key], dense.get(key, 0.0), words.get(key, 0.0))
+            Passage(record, to_chunk(payload), fused[key], dense.get(key, 0.0), words.get(key, 0.0))
             for key in best
             if (payload := payloads.get(key)) and (record := self._records.get(payload["document_id"]))
         ]
@@ -231,50 +239,36 @@ class Shard:
         if wanted.document_ids:
             must.append(qdrant.FieldCondition("document_id", match=qdrant.MatchAny(list(wanted.document_ids))))
         for condition in wanted.conditions:
-            tags = [_tag(condition.key, value) for value in condition.values]
+            tags = [tag(condition.key, value) for value in condition.values]
             must.append(qdrant.FieldCondition("tags", match=qdrant.MatchAny(tags)))
         hidden: list[Any] = [
-            qdrant.Filter(must=[_match("document_id", document_id), _match("version", draft.version)])
+            qdrant.Filter(must=[match("document_id", document_id), match("version", draft.version)])
             for document_id, draft in self._unseen.items()
         ]
         return qdrant.Filter(must=must, must_not=hidden) if must or hidden else None
 
     def _point(self, record: Record, item: Vectored) -> Any:
-        chunk = item.chunk
-        payload = {
-            "kind": "chunk",
-            "document_id": record.document_id,
-            "version": record.version,
-            "tags": [_tag(key, value) for key, value in record.metadata.items()],
-            "chunk_id": chunk.chunk_id,
-            "text": chunk.text,
-            "heading_path": list(chunk.heading_path),
-            "page": chunk.page,
-            "start": chunk.start,
-            "end": chunk.end,
-        }
         vectors = {
             _DENSE: np.frombuffer(item.vector, "<f4").tolist(),
-            _WORDS: self._bm25.embed_document(chunk.indexed_text),
+            _WORDS: self._bm25.embed_document(item.chunk.indexed_text),
         }
-        return qdrant.Point(_point_id("chunk", record.document_id, record.version, chunk.chunk_id), vectors, payload)
+        return chunk_point(record, item.chunk, vectors)
 
     def _upsert(self, points: list[Any]) -> None:
         self._shard.update(qdrant.UpdateOperation.upsert_points(points))
 
     def _mark(self, document_id: str) -> None:
         """Notes on disk that chunks of this document may be left over, before there are any."""
-        payload = {"kind": "marker", "document_id": document_id}
-        self._upsert([qdrant.Point(_point_id("marker", document_id), {}, payload)])
+        self._upsert([marker_point(document_id)])
 
     def _drop_other_versions(self, document_id: str) -> None:
         """Deletes chunks that belong to no committed version, and then the marker."""
         record = self._records.get(document_id)
-        self._delete_chunks(document_id, must_not=[_match("version", record.version)] if record else [])
-        self._shard.update(qdrant.UpdateOperation.delete_points([_point_id("marker", document_id)]))
+        self._delete_chunks(document_id, must_not=[match("version", record.version)] if record else [])
+        self._shard.update(qdrant.UpdateOperation.delete_points([point_id("marker", document_id)]))
 
     def _delete_chunks(self, document_id: str, must: Sequence[Any] = (), must_not: Sequence[Any] = ()) -> None:
-        chunks = [_match("kind", "chunk"), _match("document_id", document_id), *must]
+        chunks = [match("kind", "chunk"), match("document_id", document_id), *must]
         condition = qdrant.Filter(must=chunks, must_not=list(must_not))
         self._shard.update(qdrant.UpdateOperation.delete_points_by_filter(condition))
 
@@ -288,7 +282,7 @@ class Shard:
             request = qdrant.ScrollRequest(
                 offset=offset,
                 limit=_SCROLL_LIMIT,
-                filter=qdrant.Filter(must=[_match("kind", kind)]),
+                filter=qdrant.Filter(must=[match("kind", kind)]),
                 with_payload=True,
                 with_vector=False,
             )
@@ -314,39 +308,6 @@ def _config(model: EmbeddingModel, hnsw_min_chunks: int) -> Any:
         sparse_vectors={_WORDS: qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)},
         optimizers=qdrant.EdgeOptimizersConfig(indexing_threshold=threshold_kb),
         wal_enabled=True,
-    )
-
-
-def _point_id(*parts: str) -> str:
-    return str(uuid.uuid5(_NAMESPACE, _SEPARATOR.join(parts)))
-
-
-def _tag(key: str, value: str) -> str:
-    return f"{key}{_SEPARATOR}{value}"
-
-
-def _match(field: str, value: str) -> Any:
-    return qdrant.FieldCondition(field, match=qdrant.MatchValue(value))
-
-
-def _record_point(record: Record) -> Any:
-    payload = {**asdict(record), "metadata": dict(record.metadata), "kind": "record"}
-    return qdrant.Point(_point_id("record", record.document_id), {}, payload)
-
-
-def _to_record(payload: dict[str, Any]) -> Record:
-    return Record(**{key: value for key, value in payload.items() if key != "kind"})
-
-
-def _to_chunk(payload: dict[str, Any]) -> Chunk:
-    return Chunk(
-        payload["chunk_id"],
-        payload["text"],
-        "",
-        tuple(payload["heading_path"]),
-        payload["page"],
-        payload["start"],
-        payload["end"],
     )
 
 

@@ -216,7 +216,7 @@ async def test_a_document_of_many_batches_shows_up_as_a_whole(start: Start, embe
         assert text[found[0].start_offset : found[0].end_offset] == found[0].text
 
 
-async def test_a_slow_reader_holds_the_stream_and_nothing_is_lost(start: Start) -> None:
+async def test_more_documents_than_are_taken_at_once_are_all_answered(start: Start) -> None:
     async with start(max_documents_in_flight=2) as retriever:
 
         async def many() -> AsyncIterator[pb.IngestDocumentsRequest]:
