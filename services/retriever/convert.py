@@ -24,7 +24,9 @@ from services.retriever.ingest import Ingested
 from weft.retriever.v1 import retriever_pb2 as pb
 
 _MAX_METADATA = 32
-_MAX_METADATA_CHARS = 1024
+_MAX_PAIR_CHARS = 1024
+# Every chunk carries its document's metadata, to be filtered by.
+_MAX_METADATA_CHARS = 8192
 _MAX_TITLE_CHARS = 1024
 _MAX_SOURCE_CHARS = 4096
 _DEFAULT_TOP_K = 5
@@ -111,10 +113,12 @@ def _refusal(message: pb.Document, size_bytes: int, settings: RetrieverSettings)
         return unreadable(
             "TOO_MUCH_METADATA", f"{name} has over {_MAX_METADATA} pairs in document.metadata; send fewer"
         )
-    if any(not key or len(key) + len(value) > _MAX_METADATA_CHARS for key, value in message.metadata.items()):
+    sizes = [len(key) + len(value) for key, value in message.metadata.items()]
+    if "" in message.metadata or max(sizes, default=0) > _MAX_PAIR_CHARS or sum(sizes) > _MAX_METADATA_CHARS:
         return unreadable(
             "INVALID_METADATA",
-            f"{name}: each pair in document.metadata needs a key, and at most {_MAX_METADATA_CHARS} characters in all",
+            f"{name}: each pair in document.metadata needs a key and may have {_MAX_PAIR_CHARS} characters, all pairs "
+            f"together {_MAX_METADATA_CHARS:,}",
         )
     return None
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+
 from weft.embedder.v1 import embedder_pb2 as pb
 from weft.embedder.v1 import embedder_pb2_grpc
 

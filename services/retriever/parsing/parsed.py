@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from services.retriever.core.chunking import Block
 
+# Every chunk below a heading carries it, so a paragraph that passes for one must not be carried whole.
+MAX_HEADING_CHARS = 300
+
 _BETWEEN = "\n\n"
 
 
@@ -64,4 +67,4 @@ class HeadingStack:
         """Leaves the headings of this level and below, and enters this one."""
         while self._stack and self._stack[-1][0] >= level:
             self._stack.pop()
-        self._stack.append((level, text))
+        self._stack.append((level, text[:MAX_HEADING_CHARS]))

@@ -17,6 +17,7 @@ Parse = Callable[[bytes, str], Parsed]
 _PARSERS = {PDF: "pdf", DOCX: "docx", HTML: "html", MARKDOWN: "markdown", TEXT: "text"}
 # What the model reads of one text, its two special tokens left out.
 _MODEL_TOKENS = 254
+_MAX_TITLE_CHARS = 1024
 _CONTEXT_SEPARATOR = " > "
 
 
@@ -47,7 +48,7 @@ def prepare(name: str, title: str, media_type: str, content: bytes, tokenise: To
             "TOO_MUCH_TEXT",
             f"{shown} holds {len(parsed.text):,} characters, over the limit of {limits.max_text_chars:,}; split it",
         )
-    title = title or parsed.title or shown
+    title = title or parsed.title[:_MAX_TITLE_CHARS] or shown
     chunks = tuple(_chunks(parsed, title, tokenise, limits))
     if not chunks:
         why = "its pages may be pictures, which need text recognition (OCR) first" if kind == PDF else "add text to it"

@@ -35,6 +35,8 @@ async def retriever(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[R
         ({"source": "a.md", "text": "x" * 2001}, "DOCUMENT_TOO_LARGE"),
         ({"source": "a.md", "text": "x", "metadata": {str(n): "" for n in range(33)}}, "TOO_MUCH_METADATA"),
         ({"source": "a.md", "text": "x", "metadata": {"": "value"}}, "INVALID_METADATA"),
+        ({"source": "a.md", "text": "x", "metadata": {"a": "v" * 1024}}, "INVALID_METADATA"),
+        ({"source": "a.md", "text": "x", "metadata": {str(n): "v" * 500 for n in range(20)}}, "INVALID_METADATA"),
         ({"source": "a.md", "title": "x" * 1025, "text": "x"}, "NAME_TOO_LONG"),
         ({"source": "a.png", "media_type": "image/png", "content": b"x"}, "UNSUPPORTED_TYPE"),
     ],

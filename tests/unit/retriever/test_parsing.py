@@ -83,6 +83,11 @@ def test_markdown_takes_its_first_heading_for_its_title() -> None:
     assert markdown.parse(b"## Before\n\n# The title\n\ntext", "a.md").title == "The title"
 
 
+def test_a_heading_without_end_is_cut() -> None:
+    (block, *_) = markdown.parse(b"# " + b"x" * 5000 + b"\n\ntext", "a.md").blocks
+    assert [len(heading) for heading in block.heading_path] == [300]
+
+
 def test_text_is_paragraphs() -> None:
     parsed = text.parse(b"one\ntwo\n\n \t\nthree\n", "a.txt")
     assert [found for _, found in shape(parsed)] == ["one\ntwo", "three"]
