@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from services.router.core import placer
+from services.router.core.admit import Ticket
 from services.router.core.chat import Chat, Priority
 from services.router.core.recover import Failure, History
 from services.router.core.worker import Worker
@@ -10,7 +11,10 @@ from services.router.core.worker import Worker
 
 @dataclass(slots=True)
 class Case:
-    """`need` is what its prompt takes; `fingerprint` is set once the answer has to be resumed."""
+    """`need` is what its prompt takes; `fingerprint` is set once the answer has to be resumed.
+
+    `ticket` is the place that it had in the queue, until the answer is over and the ticket is settled.
+    """
 
     chat: Chat
     deadline_s: float
@@ -18,6 +22,7 @@ class Case:
     history: History = field(default_factory=History)
     fingerprint: str = ""
     last: Failure | None = None
+    ticket: Ticket | None = None
     failed_on: dict[str, int] = field(default_factory=dict)
     """The epoch of each worker's link on which the request failed: a worker that came back may be tried again."""
 

@@ -120,6 +120,7 @@ class Dispatch:
         finally:
             finished = _verdict(outcome)
             self._placing.release(placed, finished=finished, output_tokens=len(answer.token_ids))
+            self._seating.settle(case, answer.prompt_tokens + len(answer.token_ids))
             self._monitor.ended(placed.worker.worker_id, _breaker_verdict(outcome, answer))
 
     def _recover(self, outcome: Outcome, placed: Placed, case: Case, answer: Answer) -> Ended | None:

@@ -77,10 +77,17 @@ class Seating:
             either: set[asyncio.Future[Any]] = {seat.placed, answer.gone}
             await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if seat.placed.done():
+                case.ticket = seat.ticket
                 return seat.take()
             if answer.cancelled or self._now() >= seat.ticket.expires_s:
                 return None
             await answer.progress(Stage.QUEUED, seat.position, seat.expected_wait_s)
+
+    def settle(self, case: Case, tokens: int) -> None:
+        """The answer left its worker after so many tokens, prompt included: its tenant's share is put right."""
+        if case.ticket is not None:
+            self._room.queue(case.chat.model).settle(case.ticket, tokens)
+            case.ticket = None
 
     def _shed(self, case: Case, full: QueueFull) -> WeftError:
         if case.last is not None:

@@ -2,7 +2,8 @@
 
 Fairness is start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): a request's start tag is the later of the
 class's virtual time and its tenant's last finish tag, and the smallest start tag goes first. Between two tenants that
-always have requests waiting, the tokens served differ by at most their largest two requests together.
+always have requests waiting, the tokens served differ by at most their largest two requests together, and by what the
+requests under way turn out to take more or less than was expected.
 """
 
 import heapq
@@ -155,6 +156,15 @@ class AdmissionQueue:
             known_s = self._interval_s
             self._interval_s = interval_s if known_s is None else known_s + (interval_s - known_s) / 8
         self._left_s = now_s if self._waiting else None
+
+    def settle(self, ticket: Ticket, tokens: int) -> None:
+        """The request that held this ticket is over, and took so many tokens: its tenant pays or gets the difference.
+
+        What was expected decides who goes first now; what it took decides who goes first next time.
+        """
+        finish = self._classes[ticket.priority].finish
+        if ticket.tenant in finish:
+            finish[ticket.tenant] += tokens - ticket.tokens
 
     def lapsed(self, now_s: float) -> list[Ticket]:
         """Takes out everyone whose time is over."""
