@@ -145,6 +145,12 @@ async def test_refusals(llamacpp: Opener, prompt: Prompt, resume: tuple[int, ...
         assert (error.code.name, error.reason, error.field) == ("INVALID_ARGUMENT", reason, field)
 
 
+async def test_a_worker_that_stops_as_soon_as_it_has_loaded_does_stop(llamacpp: Opener) -> None:
+    for _ in range(8):
+        async with llamacpp(context_tokens=256) as (engine, _):
+            assert engine.load().running == 0
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

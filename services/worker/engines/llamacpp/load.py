@@ -47,8 +47,11 @@ async def open_llamacpp(settings: WorkerSettings, sink: Sink) -> AsyncIterator[L
         server = await asyncio.to_thread(xllamacpp.Server, params)
     except Exception as error:
         raise ModelError(f"llama.cpp cannot load {path}: {error}") from error
-    engine = LlamaCppEngine(about, head, LoopbackClient(server.listening_address, key), sink)
+    client = LoopbackClient(server.listening_address, key)
+    engine = LlamaCppEngine(about, head, client, sink)
     try:
+        # One token, before anything else: a llama.cpp that is stopped before its loop has begun never ends.
+        await client.post("/completion", {"prompt": [0], "n_predict": 1, "cache_prompt": False})
         yield engine
     finally:
         await engine.close()
