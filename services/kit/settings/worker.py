@@ -15,6 +15,9 @@ class SimSettings(Section):
     itl_ms: float = Field(default=20.0, ge=0.0, description="Time between tokens: one step of the whole batch.")
     speed: float = Field(default=1.0, gt=0.0, description="2 halves both times, 0.5 doubles them.")
     max_tokens: int = Field(default=128, ge=1, description="Tokens of an answer that sets no max_tokens.")
+    token_text: str = Field(
+        default="", max_length=64, description="Every token's text, for load generators that count one; empty: words."
+    )
 
 
 class LlamaCppSettings(Section):

@@ -76,12 +76,13 @@ class SimEngine:
 
     def __init__(self, settings: WorkerSettings, sink: Sink) -> None:
         sim = settings.sim
+        self._pieces = (sim.token_text,) * len(WORDS) if sim.token_text else _PIECES
         self.about = About(
             engine="sim",
             model=settings.model_name or "sim",
             max_running=settings.max_running or MAX_RUNNING,
             context_tokens=settings.context_tokens or CONTEXT_TOKENS,
-            tokenizer_fingerprint="sim-" + hashlib.blake2b(" ".join(WORDS).encode(), digest_size=8).hexdigest(),
+            tokenizer_fingerprint="sim-" + hashlib.blake2b("".join(self._pieces).encode(), digest_size=8).hexdigest(),
             exact_resume=True,
             position_keyed_sampling=True,
         )
@@ -142,7 +143,7 @@ class SimEngine:
                 message = f"resumed token {index} is {got}, which is not what this prompt gives"
                 raise InvalidArgument(message, reason="RESUME_MISMATCH", field="resume_token_ids")
             if stage:
-                stage.push(_PIECES[got].encode())
+                stage.push(self._pieces[got].encode())
         end = min(work.sampling.max_tokens or self._max_tokens, room)
         return _Request(work.key, seed, prompt_tokens, end, stage, len(work.resume))
 
@@ -189,7 +190,7 @@ class SimEngine:
         index = request.index
         token = token_id(request.seed, index)
         request.index = index + 1
-        text = _PIECES[token]
+        text = self._pieces[token]
         last = request.index >= request.end
         if request.stage is not None:
             text = request.stage.push(text.encode())

@@ -65,6 +65,13 @@ async def test_answers_differ_by_prompt_and_end_at_the_limits(sim: Opener) -> No
     assert (full.finish.reason, full.finish.prompt_tokens, full.finish.completion_tokens) == (Reason.LENGTH, 5, 15)
 
 
+async def test_every_token_has_the_text_that_is_asked_for(sim: Opener) -> None:
+    async with sim() as (words, _), sim(SimSettings(itl_ms=0.5, token_text=" tkn")) as (engine, sink):
+        got = await run(engine, sink, ASK, Sampling(max_tokens=3))
+        assert got.text == " tkn tkn tkn"
+        assert engine.about.tokenizer_fingerprint != words.about.tokenizer_fingerprint
+
+
 async def test_one_step_carries_every_request(sim: Opener) -> None:
     async with sim(SimSettings(ttft_ms=5.0, itl_ms=1.0, max_tokens=10)) as (engine, sink):
         for key in range(1, 21):
