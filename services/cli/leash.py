@@ -7,15 +7,13 @@ import os
 import sys
 from typing import NoReturn
 
-from services.kit.process import die_with_parent
+from services.kit.leash import die_with_parent
 
 
 def main(arguments: list[str]) -> NoReturn:
     """Ends with code 1 where the parent is gone already."""
     parent, program = int(arguments[0]), arguments[1]
-    die_with_parent()
-    if os.getppid() != parent:
-        sys.exit(1)
+    die_with_parent(parent)
     os.execv(program, arguments[1:])  # noqa: S606 - the program and its arguments are those that the supervisor built.
 
 

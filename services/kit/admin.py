@@ -9,6 +9,9 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from services.kit.server import AddressInUse
 
+POLL_S = 0.05
+"""How long `stop` may take to be noticed."""
+
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
@@ -28,7 +31,7 @@ class AdminServer:
                 f"cannot listen on {host}:{port}: {error.strerror}; stop the program that has it or choose another port"
             ) from error
         self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, name="admin", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_S,), name="admin", daemon=True)
         self._thread.start()
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

@@ -1,8 +1,10 @@
 """The server interceptor at every service's edge: errors become statuses, and each call one log line and one count."""
 
+import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, NoReturn
 
 import grpc
@@ -10,12 +12,15 @@ import grpc.aio
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from services.kit.errors import Cancelled, Internal, WeftError, trailers
+from services.kit.errors import Cancelled, Internal, Unavailable, WeftError, trailers
 
 _BARE = ("/grpc.health.v1.", "/grpc.reflection.")
 """Calls that are nobody's business here: neither counted nor logged."""
 _ROUTINE = ("/weft.router.v1.RouterService/RegisterWorker",)
 """Calls that every worker makes every few seconds: logged only when they fail."""
+_ENDLESS = ("/grpc.health.v1.Health/Watch", "/weft.router.v1.RouterService/WatchWorkers")
+"""Calls that last until the client leaves."""
+
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Any]
@@ -45,6 +50,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, metrics: CallMetrics) -> None:
         self._metrics = metrics
+        self._endless: set[asyncio.Future[Any]] = set()
+        self._stopping = False
         self._log = structlog.get_logger("edge")
 
     async def intercept_service(
@@ -54,9 +61,13 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method.startswith(_BARE):
-            return handler
+        if handler is None:
+            return None
         wrap = self._wrap
+        if method.startswith(_BARE):
+            if method not in _ENDLESS:
+                return handler
+            wrap = self._bare
         make = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,
@@ -67,30 +78,13 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         return make(wrap(method, inner), handler.request_deserializer, handler.response_serializer)
 
     def _wrap(self, method: str, inner: Handler) -> Handler:
-        if inspect.isasyncgenfunction(inner):
-
-            async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-                started_s = self._enter(method)
-                error: BaseException | None = None
-                try:
-                    async for message in inner(request, context):
-                        yield message
-                except Exception as caught:
-                    error = caught
-                    await self._abort(caught, context)
-                except BaseException as caught:
-                    error = caught
-                    raise
-                finally:
-                    self._leave(method, started_s, error)
-
-            return stream
+        handle = _writing(inner) if inspect.isasyncgenfunction(inner) else inner
 
         async def call(request: Any, context: Context) -> Any:
             started_s = self._enter(method)
             error: BaseException | None = None
             try:
-                return await inner(request, context)
+                return await handle(request, context)
             except Exception as caught:
                 error = caught
                 await self._abort(caught, context)
@@ -100,7 +94,34 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 self._leave(method, started_s, error)
 
+        return self._until_stop(call) if method in _ENDLESS else call
+
+    def _bare(self, method: str, inner: Handler) -> Handler:
+        return self._until_stop(inner)
+
+    def _until_stop(self, inner: Handler) -> Handler:
+        """The handler, ended by `stop`: its call would otherwise hold the server for the whole of its grace."""
+
+        async def call(request: Any, context: Context) -> Any:
+            task = asyncio.ensure_future(inner(request, context))
+            self._endless.add(task)
+            try:
+                return await task
+            except asyncio.CancelledError:
+                if not self._stopping:
+                    raise
+                return await context.abort(Unavailable.code, "the service is stopping")
+            finally:
+                task.cancel()
+                self._endless.discard(task)
+
         return call
+
+    def stop(self) -> None:
+        """Ends the calls that would never end by themselves."""
+        self._stopping = True
+        for task in list(self._endless):
+            task.cancel()
 
     def _enter(self, method: str) -> float:
         self._metrics.open.labels(method).inc()
@@ -131,3 +152,14 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.seconds.labels(method).observe(elapsed_s)
         log = self._log.debug if error is None and method in _ROUTINE else self._log.info
         log("call", method=method, code=code, reason=reason, elapsed_ms=round(elapsed_s * 1e3, 1))
+
+
+def _writing(inner: Handler) -> Handler:
+    """A handler that yields, as one that writes; what it holds is released as soon as the call is over."""
+
+    async def call(request: Any, context: Context) -> None:
+        async with aclosing(inner(request, context)) as messages:
+            async for message in messages:
+                await context.write(message)
+
+    return call

@@ -1,7 +1,6 @@
 """Runs a service as a process: settings, logs, signals, and an end when its parent ends."""
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -11,16 +10,9 @@ import structlog
 import uvloop
 
 from services.kit.errors import WeftError
+from services.kit.leash import die_with_parent
 from services.kit.settings import Settings, SettingsError, load_settings
 from services.kit.telemetry import start_logging, start_tracing
-
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent() -> None:
-    """Asks Linux to send SIGTERM to this process when its parent ends; elsewhere it does nothing."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def run_service(name: str, serve: Callable[[Settings, asyncio.Event], Awaitable[None]]) -> int:
@@ -28,8 +20,8 @@ def run_service(name: str, serve: Callable[[Settings, asyncio.Event], Awaitable[
 
     2 for wrong settings, 1 for a failure that has a clear sentence; the sentence goes to stderr.
     """
-    if os.environ.get("WEFT_SUPERVISED"):
-        die_with_parent()
+    if supervisor := os.environ.get("WEFT_SUPERVISED"):
+        die_with_parent(int(supervisor))
     try:
         settings = load_settings()
     except SettingsError as error:

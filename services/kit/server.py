@@ -1,9 +1,11 @@
 """A gRPC server with what every service owes its callers: health, reflection, limits, a clear word on a busy port."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
@@ -13,6 +15,27 @@ from services.kit.edge import CallMetrics, EdgeInterceptor
 from services.kit.errors import WeftError
 from services.kit.settings.shared import GrpcSettings
 from services.kit.telemetry import trace_interceptors
+
+
+class _MethodPool:
+    """The default descriptor pool, which also finds the file of a method: ghz asks for that."""
+
+    def __init__(self) -> None:
+        self._pool: Any = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> Any:
+        """The symbol's file, or that of the service whose method it is. Raises KeyError."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, method = symbol.rpartition(".")
+            found = self._pool.FindServiceByName(service)
+            if method not in found.methods_by_name:
+                raise
+            return found.file
 
 
 class AddressInUse(WeftError):
@@ -51,8 +74,9 @@ class GrpcServer:
         self.address = address
         self._services = services
         self._described = described
+        self._edge = EdgeInterceptor(CallMetrics(registry))
         self.grpc = grpc.aio.server(
-            interceptors=[*trace_interceptors(), EdgeInterceptor(CallMetrics(registry))],
+            interceptors=[*trace_interceptors(), self._edge],
             options=[
                 *message_options(settings),
                 # A busy port has to fail rather than share its traffic with whoever has it.
@@ -77,7 +101,8 @@ class GrpcServer:
             health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
             reflection.SERVICE_NAME,
         ]
-        reflection.enable_server_reflection(names, self.grpc)
+        pool: Any = _MethodPool()
+        reflection.enable_server_reflection(names, self.grpc, pool)
         try:
             port = self.grpc.add_insecure_port(self.address)
         except RuntimeError as error:
@@ -98,4 +123,5 @@ class GrpcServer:
     async def stop(self, grace_s: float) -> None:
         """Refuses new calls, lets those under way finish for `grace_s` seconds, then cancels them."""
         await self.serving(False)
+        self._edge.stop()
         await self.grpc.stop(grace_s)

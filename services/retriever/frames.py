@@ -1,6 +1,5 @@
 """The child's end of a pipe of length-prefixed frames. Imports next to nothing, so that a child starts at once."""
 
-import ctypes
 import os
 import signal
 import struct
@@ -8,8 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import BinaryIO
 
+from services.kit.leash import die_with_parent
+
 LENGTH = struct.Struct("!Q")
-_PR_SET_PDEATHSIG = 1
 
 
 def read_frame(pipe: BinaryIO) -> bytes | None:
@@ -32,9 +32,7 @@ def write_frame(pipe: BinaryIO, frame: bytes) -> None:
 def become_child() -> None:
     """First thing in a child: it ends with its parent, and leaves SIGINT to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The kit's function for this comes with gRPC and the settings, which would cost each parser most of a second.
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    die_with_parent()
 
 
 def answer_frames(answer: Callable[[bytes], tuple[bytes, bool]]) -> None:

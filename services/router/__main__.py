@@ -57,7 +57,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     metrics = RouterMetrics(registry, table)
     monitor = Monitor(
         table,
-        PulseLimits(failover.silent_s, failover.stall_s),
+        PulseLimits(failover.silent_s, failover.stall_s, failover.probe_s),
         BreakerLimits(failover.breaker_failures, failover.breaker_open_s, failover.breaker_longest_s),
         monotonic_s,
     )
@@ -81,9 +81,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         monotonic_s,
     )
     server = GrpcServer(f"{own.host}:{own.port}", names(_OWN), settings.grpc, registry, described=names(_MESH))
-    router_pb2_grpc.add_RouterServiceServicer_to_server(
-        RouterServicer(dispatch, table, fleet, drains, room, own, monotonic_s), server.grpc
-    )
+    servicer = RouterServicer(dispatch, table, fleet, drains, room, own, monotonic_s)
+    router_pb2_grpc.add_RouterServiceServicer_to_server(servicer, server.grpc)
     openai_pb2_grpc.add_OpenAIServiceServicer_to_server(OpenAIServicer(dispatch, table, own, monotonic_s), server.grpc)
 
     def not_ready() -> str:
@@ -104,6 +103,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             except TimeoutError:
                 continue
     finally:
+        servicer.stop()
         await server.stop(own.drain_limit_s)
         watching.cancel()
         drains.close()

@@ -59,6 +59,11 @@ class Conversation:
         self._turns: asyncio.Queue[str | None] = asyncio.Queue(TURN_QUEUE_LIMIT + 1)
         self._under_way: Answer | None = None
 
+    def stop(self) -> None:
+        """The router stops: turns that are asked are still answered, and then the conversation ends."""
+        if not self._turns.full():
+            self._turns.put_nowait(None)
+
     async def run(self) -> None:
         """See router.proto."""
         first = await self._context.read()

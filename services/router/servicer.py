@@ -84,6 +84,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         self._room = room
         self._settings = settings
         self._now = now
+        self._conversations: set[Conversation] = set()
         self._wall_offset_s = time.time() - now()
 
     async def StreamChat(self, request: router_pb2.StreamChatRequest, context: Context) -> None:  # type: ignore[override] # it writes to the context, so that no token passes a generator
@@ -95,7 +96,17 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
 
     async def Converse(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override] # as above
         """See router.proto."""
-        await Conversation(self._dispatch, self._settings, self._now, context).run()
+        conversation = Conversation(self._dispatch, self._settings, self._now, context)
+        self._conversations.add(conversation)
+        try:
+            await conversation.run()
+        finally:
+            self._conversations.discard(conversation)
+
+    def stop(self) -> None:
+        """The router stops: conversations end after the turns that are asked."""
+        for conversation in self._conversations:
+            conversation.stop()
 
     async def ListModels(
         self, request: router_pb2.ListModelsRequest, context: Context

@@ -199,7 +199,7 @@ class World:
         self.table = WorkerTable(64, worker_queue_limit=queue.in_worker)
         self.monitor = Monitor(
             self.table,
-            PulseLimits(failover.silent_s, failover.stall_s),
+            PulseLimits(failover.silent_s, failover.stall_s, failover.probe_s),
             BreakerLimits(failover.breaker_failures, failover.breaker_open_s, failover.breaker_longest_s),
             self.now,
         )

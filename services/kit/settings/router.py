@@ -46,6 +46,7 @@ class FailoverSettings(Section):
     retry_per_s: float = Field(default=10.0, ge=0.0, description="Retries a second that are always allowed.")
     retry_window_s: float = Field(default=10.0, gt=0.0, description="What counts as recent.")
     stall_s: float = Field(default=5.0, gt=0.0, description="No engine step for so long with work in it: hung.")
+    probe_s: float = Field(default=30.0, gt=0.0, description="A worker that hung gets a request to prove itself after.")
     silent_s: float = Field(default=1.0, gt=0.0, description="No word for so long: no new requests.")
     check_every_s: float = Field(default=0.1, gt=0.0, le=1.0, description="How often workers are looked at.")
     breaker_failures: int = Field(default=5, ge=1, description="Failures in a row that open a worker's breaker.")

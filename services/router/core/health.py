@@ -16,11 +16,13 @@ class Pulse(Enum):
 class PulseLimits:
     """`silent_s` without a word keeps new requests away; `stall_s` without a step while there is work moves old ones.
 
-    A worker that says how long one of its steps may take is given that long, where it is more than `stall_s`.
+    A worker that says how long one of its steps may take is given that long, where it is more than `stall_s`. One that
+    hung is suspect until it steps again; since an idle engine does not step, it may prove itself after `probe_s`.
     """
 
     silent_s: float = 1.0
     stall_s: float = 5.0
+    probe_s: float = 30.0
 
 
 class Heartbeat:
@@ -33,6 +35,7 @@ class Heartbeat:
         self._step_count = -1
         self._moved_s = now_s
         self._had_work = False
+        self._stalled_s: float | None = None
 
     def __repr__(self) -> str:
         return f"Heartbeat(steps={self._step_count} moved_s={self._moved_s:.1f})"
@@ -45,7 +48,7 @@ class Heartbeat:
         """A load report came."""
         self._heard_s = now_s
         if step_count != self._step_count:
-            self._step_count, self._moved_s = step_count, now_s
+            self._step_count, self._moved_s, self._stalled_s = step_count, now_s, None
 
     def check(self, has_work: bool, now_s: float) -> Pulse:
         """How it is. The clock for a stall starts when there is work, not at the last step before it."""
@@ -53,6 +56,8 @@ class Heartbeat:
             self._moved_s = max(self._moved_s, now_s)
         self._had_work = has_work
         if has_work and now_s - self._moved_s >= self._stall_s:
+            self._stalled_s = now_s
+        if self._stalled_s is not None and now_s - self._stalled_s < self._limits.probe_s:
             return Pulse.STALLED
         if now_s - self._heard_s >= self._limits.silent_s:
             return Pulse.SILENT

@@ -32,7 +32,11 @@ def free_port() -> int:
 class Router:
     """A running router and a channel to it."""
 
-    def __init__(self, channel: grpc.aio.Channel, port: int) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, port: int, stop: asyncio.Event, stopped: "asyncio.Task[None]"
+    ) -> None:
+        self.stop = stop
+        self.stopped = stopped
         self.stub = RouterServiceStub(channel)
         self.openai = OpenAIServiceStub(channel)
         self.port = port
@@ -86,7 +90,7 @@ def start() -> Start:
             try:
                 async with asyncio.timeout(10):
                     await channel.channel_ready()
-                router = Router(channel, port)
+                router = Router(channel, port, stop, serving)
                 await router.serving(*(worker.worker_id for worker in workers))
                 yield router
             finally:

@@ -118,3 +118,15 @@ async def test_client_that_leaves_stops_the_engine(start: Start) -> None:
         async with asyncio.timeout(5):
             await worker.cancelled.get()
         await router.in_flight(0)
+
+
+async def test_idle_conversation_does_not_hold_up_the_routers_stop(start: Start) -> None:
+    async with start(FakeWorker(), drain_limit_s=60.0) as router:
+        call = router.stub.Converse()
+        await call.write(OPEN)
+        await call.write(turn("first"))
+        await until_over(call)
+        router.stop.set()
+        async with asyncio.timeout(10):
+            assert await call.read() is grpc.aio.EOF
+            await router.stopped

@@ -1,5 +1,6 @@
 """Errors on the wire and back, and the edge that turns them into statuses."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from prometheus_client import CollectorRegistry
 
 from services.kit.admin import AdminServer
@@ -98,3 +101,14 @@ async def test_busy_port_is_told_in_words() -> None:
     finally:
         await first.stop(0)
         await second.stop(0)
+
+
+async def test_stop_does_not_wait_for_those_who_watch() -> None:
+    server = GrpcServer("127.0.0.1:0", [NAME], GrpcSettings(), CollectorRegistry())
+    port = await server.start()
+    async with dial(f"127.0.0.1:{port}", GrpcSettings()) as channel:
+        watch = HealthStub(channel).Watch(HealthCheckRequest())
+        assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
+        async with asyncio.timeout(5):
+            await server.stop(60.0)
+        assert await watch.code() is grpc.StatusCode.UNAVAILABLE
