@@ -3,6 +3,7 @@
 import asyncio
 
 import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from services.kit.settings.retriever import RetrieverSettings
 from services.retriever.child import Child, ChildGone, ChildSlow
@@ -13,6 +14,7 @@ from services.retriever.parsing.exchange import Question, decode_answer, encode_
 
 _MODULE = "services.retriever.parsing.child"
 _START_TIMEOUT_S = 30.0
+_START_ATTEMPTS = 3
 _STOP_GRACE_S = 1.0
 
 
@@ -87,4 +89,8 @@ class ParserPool:
                 self._slots.put_nowait(kept)
 
     async def _start(self) -> Child:
-        return await Child.start(_MODULE, self._arguments, _START_TIMEOUT_S)
+        """A new process; one that ends before it is ready is no fault of the document, and another is tried."""
+        attempts = AsyncRetrying(
+            stop=stop_after_attempt(_START_ATTEMPTS), retry=retry_if_exception_type(ChildGone), reraise=True
+        )
+        return await attempts(Child.start, _MODULE, self._arguments, _START_TIMEOUT_S)
