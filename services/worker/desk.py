@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -141,21 +142,23 @@ class Desk:
             self._board.report(link, load)
 
     async def finish(self, limit_s: float) -> None:
-        """Drains: waits for the answers under way, cancels what is left after `limit_s`, then closes every link."""
+        """Drains: waits `limit_s` for the answers under way, then closes every link and cancels what is left.
+
+        The links go first: a router that loses its link goes on with the answers elsewhere, whereas `ended` would tell
+        it that they were cancelled.
+        """
         self.drain()
-        if not await self._idle_within(limit_s):
-            for key in self._board.under_way():
-                self._engine.cancel(key)
-            await self._idle_within(CANCEL_LIMIT_S)
+        await self._idle_within(limit_s)
         for link in self._links:
             link.close(Unavailable("this worker is stopping", reason="STOPPING"))
+        for key in self._board.under_way():
+            self._engine.cancel(key)
+        await self._idle_within(CANCEL_LIMIT_S)
 
-    async def _idle_within(self, limit_s: float) -> bool:
-        try:
+    async def _idle_within(self, limit_s: float) -> None:
+        """Returns once no request is left, or the time has passed."""
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._board.wait_idle(), limit_s)
-        except TimeoutError:
-            return False
-        return True
 
     async def run(self) -> None:
         """Sends each link a reading of the load when it has had none for `load_every_s`."""

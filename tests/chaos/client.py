@@ -31,6 +31,8 @@ class Heard:
     failed: router_pb2.Failed | None = None
     broke: grpc.aio.AioRpcError | None = None
     begun: asyncio.Event = field(default_factory=asyncio.Event)
+    went_on: asyncio.Event = field(default_factory=asyncio.Event)
+    """Another worker took over and has brought a token, or the answer is over."""
 
     def take(self, event: router_pb2.StreamChatResponse) -> None:
         """The next event; AssertionError where it may not come now."""
@@ -57,6 +59,8 @@ class Heard:
         self.came_s.append(time.monotonic())
         if len(self.ids) >= BEGUN_TOKENS:
             self.begun.set()
+        if self.moved:
+            self.went_on.set()
 
     def complete(self, tokens: int) -> Self:
         """It is whole: all of its tokens, and one `finished` that says so."""
@@ -103,6 +107,7 @@ async def listen(stub: RouterServiceStub, heard: Heard, tokens: int, model: str 
     finally:
         call.cancel()
         heard.begun.set()
+        heard.went_on.set()
     return heard
 
 
@@ -126,6 +131,12 @@ class Crowd:
         """Waits until each has its first few tokens, or its end."""
         async with asyncio.timeout(LIVE_LIMIT_S):
             await asyncio.gather(*(heard.begun.wait() for heard in self.heard))
+
+    @staticmethod
+    async def moved(hit: Iterable[Heard]) -> None:
+        """Waits until each of these goes on elsewhere, or is over."""
+        async with asyncio.timeout(LIVE_LIMIT_S):
+            await asyncio.gather(*(heard.went_on.wait() for heard in hit))
 
     async def over(self) -> list[Heard]:
         """Waits until each is over; raises what was wrong with any."""

@@ -19,6 +19,7 @@ from weft.router.v1.router_pb2_grpc import RouterServiceStub
 LIVE_LIMIT_S = 30.0
 """No wait of a scenario is longer: a bound on being alive, far from what is measured."""
 LOOK_EVERY_S = 0.005
+LOG_TAIL = 3000
 SERVING = router_pb2.Worker.STATE_SERVING
 
 Table = Sequence[router_pb2.Worker]
@@ -162,10 +163,10 @@ async def mesh(folder: Path, *plans: Plan, router: Mapping[str, Any] | None = No
             await process.start()
         await found.serving()
         yield found
-    except BaseException:
+    except BaseException as error:
         # What they said is the first thing to read when a scenario fails.
         for process in processes:
-            print(f"--- {process.name}\n{process.log[-4000:]}")
+            error.add_note(f"--- {process.name}\n{process.log[-LOG_TAIL:]}")
         raise
     finally:
         await found.channel.close()
