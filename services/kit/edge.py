@@ -41,6 +41,44 @@ class CallMetrics:
         self.open = Gauge("weft_rpc_open", "Calls under way.", ["method"], registry=registry)
 
 
+class Edge:
+    """What happens at the edge of every call, whichever server carries it: counts, one log line, errors made known."""
+
+    def __init__(self, metrics: CallMetrics) -> None:
+        self._metrics = metrics
+        self._log = structlog.get_logger("edge")
+
+    def enter(self, method: str) -> float:
+        """A call begins; the moment, for `leave`."""
+        self._metrics.open.labels(method).inc()
+        return time.monotonic()
+
+    def told(self, error: Exception) -> WeftError:
+        """The error as its caller is told."""
+        if isinstance(error, WeftError):
+            return error
+        # What it was goes to the log with its traceback; the caller learns only that it is ours to mend.
+        self._log.error("unexpected", exc_info=error)
+        return Internal("an unexpected error; the service's log has the details", reason="UNEXPECTED")
+
+    def leave(self, method: str, started_s: float, error: BaseException | None) -> None:
+        """The call is over; anything but an Exception means that its client left."""
+        elapsed_s = time.monotonic() - started_s
+        if isinstance(error, WeftError):
+            code, reason = error.code.name, error.reason
+        elif error is None:
+            code, reason = "OK", ""
+        elif isinstance(error, Exception):
+            code, reason = "INTERNAL", type(error).__name__
+        else:
+            code, reason = Cancelled.code.name, ""
+        self._metrics.open.labels(method).dec()
+        self._metrics.calls.labels(method, code).inc()
+        self._metrics.seconds.labels(method).observe(elapsed_s)
+        log = self._log.debug if error is None and method in _ROUTINE else self._log.info
+        log("call", method=method, code=code, reason=reason, elapsed_ms=round(elapsed_s * 1e3, 1))
+
+
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
     """Turns what a handler raises into a gRPC status with `google.rpc` details.
 
@@ -48,11 +86,10 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     yields pays one more frame per message, which suits calls that carry no tokens.
     """
 
-    def __init__(self, metrics: CallMetrics) -> None:
-        self._metrics = metrics
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
         self._endless: set[asyncio.Future[Any]] = set()
         self._stopping = False
-        self._log = structlog.get_logger("edge")
 
     async def intercept_service(
         self,
@@ -81,7 +118,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         handle = _writing(inner) if inspect.isasyncgenfunction(inner) else inner
 
         async def call(request: Any, context: Context) -> Any:
-            started_s = self._enter(method)
+            started_s = self._edge.enter(method)
             error: BaseException | None = None
             try:
                 return await handle(request, context)
@@ -92,7 +129,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                 error = caught
                 raise
             finally:
-                self._leave(method, started_s, error)
+                self._edge.leave(method, started_s, error)
 
         return self._until_stop(call) if method in _ENDLESS else call
 
@@ -123,35 +160,12 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         for task in list(self._endless):
             task.cancel()
 
-    def _enter(self, method: str) -> float:
-        self._metrics.open.labels(method).inc()
-        return time.monotonic()
-
     async def _abort(self, error: Exception, context: Context) -> NoReturn:
         """Ends the call with the status that the error stands for."""
         if isinstance(error, grpc.aio.AbortError):
             raise error
-        if not isinstance(error, WeftError):
-            # What it was goes to the log with its traceback; the caller learns only that it is ours to mend.
-            self._log.error("unexpected", exc_info=error)
-            error = Internal("an unexpected error; the service's log has the details", reason="UNEXPECTED")
-        await context.abort(error.code, error.message, trailers(error))
-
-    def _leave(self, method: str, started_s: float, error: BaseException | None) -> None:
-        elapsed_s = time.monotonic() - started_s
-        if isinstance(error, WeftError):
-            code, reason = error.code.name, error.reason
-        elif error is None:
-            code, reason = "OK", ""
-        elif isinstance(error, Exception):
-            code, reason = "INTERNAL", type(error).__name__
-        else:
-            code, reason = Cancelled.code.name, ""
-        self._metrics.open.labels(method).dec()
-        self._metrics.calls.labels(method, code).inc()
-        self._metrics.seconds.labels(method).observe(elapsed_s)
-        log = self._log.debug if error is None and method in _ROUTINE else self._log.info
-        log("call", method=method, code=code, reason=reason, elapsed_ms=round(elapsed_s * 1e3, 1))
+        told = self._edge.told(error)
+        await context.abort(told.code, told.message, trailers(told))
 
 
 def _writing(inner: Handler) -> Handler:

@@ -11,7 +11,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
-from services.kit.edge import CallMetrics, EdgeInterceptor
+from services.kit.edge import CallMetrics, Edge, EdgeInterceptor
 from services.kit.errors import WeftError
 from services.kit.settings.shared import GrpcSettings
 from services.kit.telemetry import trace_interceptors
@@ -74,9 +74,11 @@ class GrpcServer:
         self.address = address
         self._services = services
         self._described = described
-        self._edge = EdgeInterceptor(CallMetrics(registry))
+        self.edge = Edge(CallMetrics(registry))
+        """Shared with any other server of the process, so that calls are counted in one place."""
+        self._interceptor = EdgeInterceptor(self.edge)
         self.grpc = grpc.aio.server(
-            interceptors=[*trace_interceptors(), self._edge],
+            interceptors=[*trace_interceptors(), self._interceptor],
             options=[
                 *message_options(settings),
                 # A busy port has to fail rather than share its traffic with whoever has it.
@@ -123,5 +125,5 @@ class GrpcServer:
     async def stop(self, grace_s: float) -> None:
         """Refuses new calls, lets those under way finish for `grace_s` seconds, then cancels them."""
         await self.serving(False)
-        self._edge.stop()
+        self._interceptor.stop()
         await self.grpc.stop(grace_s)

@@ -2,11 +2,14 @@
 
 import logging
 import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import grpc.aio
 import structlog
 from opentelemetry import trace
+from opentelemetry.propagate import extract
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from services.kit.settings.shared import TelemetrySettings
@@ -58,6 +61,14 @@ def trace_interceptors() -> list[grpc.aio.ServerInterceptor]:
 
     interceptor: Any = aio_server_interceptor()  # type: ignore[no-untyped-call]
     return [interceptor]
+
+
+def call_span(method: str, metadata: Mapping[str, str]) -> AbstractContextManager[object]:
+    """A span for one call, under the caller's where its metadata names one; nothing where traces are off."""
+    if not _tracing():
+        return nullcontext()
+    tracer = trace.get_tracer("weft.lane")
+    return tracer.start_as_current_span(method.lstrip("/"), extract(metadata), trace.SpanKind.SERVER)
 
 
 def new_registry() -> CollectorRegistry:

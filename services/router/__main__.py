@@ -3,6 +3,8 @@
 import asyncio
 import random
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from services.kit.admin import AdminServer
 from services.kit.clock import monotonic_s
@@ -24,6 +26,7 @@ from services.router.fleet import Fleet
 from services.router.metrics import RouterMetrics
 from services.router.monitor import Monitor
 from services.router.openai.servicer import OpenAIServicer
+from services.router.outlet import AioOutlet, Outlet
 from services.router.placing import Placing
 from services.router.relay import LinkRelay
 from services.router.retrieval import RetrieverLink
@@ -81,9 +84,15 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         monotonic_s,
     )
     server = GrpcServer(f"{own.host}:{own.port}", names(_OWN), settings.grpc, registry, described=names(_MESH))
-    servicer = RouterServicer(dispatch, table, fleet, drains, room, own, monotonic_s)
-    router_pb2_grpc.add_RouterServiceServicer_to_server(servicer, server.grpc)
-    openai_pb2_grpc.add_OpenAIServiceServicer_to_server(OpenAIServicer(dispatch, table, own, monotonic_s), server.grpc)
+
+    def serve_on(registrar: Any, outlet: Callable[[Any], Outlet]) -> RouterServicer:
+        router = RouterServicer(dispatch, table, fleet, drains, room, own, monotonic_s, outlet)
+        router_pb2_grpc.add_RouterServiceServicer_to_server(router, registrar)
+        openai = OpenAIServicer(dispatch, table, own, monotonic_s, outlet)
+        openai_pb2_grpc.add_OpenAIServiceServicer_to_server(openai, registrar)
+        return router
+
+    servicer = serve_on(server.grpc, AioOutlet)
 
     def not_ready() -> str:
         serving = any(row.state is WorkerState.SERVING for row in list(table))

@@ -21,6 +21,10 @@ class Client(Protocol):
         """New tokens; returns when the transport took them, so a slow client holds its own answer alone."""
         ...
 
+    def push(self, text: str, index: int, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> bool:
+        """New tokens where they can be taken without waiting; False where not, and then nothing was taken."""
+        ...
+
     async def event(self, event: Event) -> None:
         """Anything else."""
         ...
@@ -130,10 +134,20 @@ class Answer:
     async def tokens(self, text: str, ids: list[int], logprobs: list[TokenLogprob]) -> None:
         """Sends tokens and counts them."""
         index = len(self.token_ids)
+        self._count(ids)
+        await self.client.tokens(text, index, ids, logprobs)
+
+    def push(self, text: str, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> bool:
+        """The same without waiting; False where the client has no room now, and then nothing was sent or counted."""
+        if not self.client.push(text, len(self.token_ids), ids, logprobs):
+            return False
+        self._count(ids)
+        return True
+
+    def _count(self, ids: Sequence[int]) -> None:
         if self._is_first:
             self._first()
         self.token_ids += ids
-        await self.client.tokens(text, index, ids, logprobs)
 
     def _first(self) -> None:
         self._is_first = False

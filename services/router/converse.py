@@ -1,6 +1,7 @@
 """A conversation on one bidirectional stream: keeps the turns, answers one at a time, cancels the one under way."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,10 @@ class _TurnStream:
         self._write = context.write
         self._turn = turn
         self.text: list[str] = []
+
+    def push(self, text: str, index: int, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> bool:
+        """See answer.Client: a conversation is always written to and waited for."""
+        return False
 
     async def tokens(self, text: str, index: int, ids: list[int], logprobs: list[TokenLogprob]) -> None:
         """See answer.Client."""

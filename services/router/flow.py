@@ -1,15 +1,20 @@
 """One answer's place on a link: what its worker sent and its client has not taken yet."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from services.router.core.recover import Failure, FailureKind, Outcome
 from weft.chat.v1.chat_pb2 import TokenLogprob
 from weft.worker.v1.worker_pb2 import Delta
 
+Push = Callable[[str, Sequence[int], Sequence[TokenLogprob]], bool]
+"""Takes tokens on to the client at once; False where it has no room for them, and then it took nothing."""
+
 
 class Flow:
     """Filled by the link's reader, emptied by the relay; neither waits for the other.
+
+    While the relay waits with nothing pending, tokens go past it through `pushes_to`, without waking its task.
 
     What arrives while the client is slow piles up here and leaves as one message. At `limit_bytes` of text, or four
     times as many tokens as that holds at one byte each, the answer ends with SLOW_CLIENT.
@@ -20,6 +25,7 @@ class Flow:
         "_leave",
         "_limit_bytes",
         "_next_index",
+        "_push",
         "_waiter",
         "cached_tokens",
         "ids",
@@ -42,6 +48,7 @@ class Flow:
         self._limit_bytes = limit_bytes
         self._bytes = 0
         self._leave: Callable[[], None] = _nothing
+        self._push: Push | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
@@ -53,19 +60,23 @@ class Flow:
             return
         ids = delta.token_ids
         if delta.index != self._next_index:
-            text = f"the worker sent token {delta.index} where {self._next_index} was due"
-            self.abandon(Failure(FailureKind.INTERNAL, text, "INDEX_GAP"))
+            message = f"the worker sent token {delta.index} where {self._next_index} was due"
+            self.abandon(Failure(FailureKind.INTERNAL, message, "INDEX_GAP"))
             return
         self._next_index += len(ids)
+        text, logprobs, waiter = delta.text, delta.logprobs, self._waiter
+        # A waiter that is not done means that nothing is pending, so these tokens are the next.
+        if waiter is not None and not waiter.done() and self._push is not None and self._push(text, ids, logprobs):
+            return
         self.ids += ids
-        self.texts.append(delta.text)
-        if delta.logprobs:
-            self.logprobs += delta.logprobs
+        self.texts.append(text)
+        if logprobs:
+            self.logprobs += logprobs
         # A token without text still takes room, so that an answer of empty texts is bounded too.
-        self._bytes += len(delta.text) + 4
+        self._bytes += len(text) + 4
         if self._bytes > self._limit_bytes:
-            text = f"the client did not read for so long that {self._bytes} bytes were waiting; read faster"
-            self.abandon(Failure(FailureKind.SLOW_CLIENT, text, "SLOW_CLIENT"))
+            message = f"the client did not read for so long that {self._bytes} bytes were waiting; read faster"
+            self.abandon(Failure(FailureKind.SLOW_CLIENT, message, "SLOW_CLIENT"))
             return
         self.wake()
 
@@ -88,6 +99,10 @@ class Flow:
     def carried_by(self, leave: Callable[[], None]) -> None:
         """A link carries the answer; `leave` tells its engine to stop, as often as it is called."""
         self._leave = leave
+
+    def pushes_to(self, push: Push) -> None:
+        """Tokens may go straight to the client from now on: whatever has to be said before them is said."""
+        self._push = push
 
     def tick(self) -> None:
         """Nothing came for a while."""

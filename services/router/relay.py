@@ -47,6 +47,7 @@ class LinkRelay:
             if flow.prompt_tokens is not None:
                 prompt_tokens, flow.prompt_tokens = flow.prompt_tokens, None
                 await answer.begin(prompt_tokens, flow.cached_tokens)
+                flow.pushes_to(answer.push)
             if flow.texts:
                 await answer.tokens(*flow.take())
             elif flow.outcome is not None:

@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc.aio
@@ -22,9 +22,10 @@ from services.router.dispatch import Dispatch
 from services.router.drains import Drains
 from services.router.events import Event
 from services.router.fleet import Fleet
+from services.router.outlet import Outlet
 from services.router.request_id import new_request_id
 from services.router.waiting import WaitingRoom
-from services.router.wire import event_message, explained, timestamp, worker_messages
+from services.router.wire import event_message, explained, timestamp, tokens_bytes, worker_messages
 from weft.chat.v1.chat_pb2 import TokenLogprob
 from weft.router.v1 import router_pb2, router_pb2_grpc
 
@@ -51,8 +52,17 @@ def deadline_of(chat: Chat, context: Context, settings: RouterSettings, now_s: f
 class ChatStream:
     """A client on a StreamChat call."""
 
-    def __init__(self, context: Context) -> None:
-        self._write = context.write
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+        self._write = outlet.write
+
+    def push(self, text: str, index: int, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> bool:
+        """See answer.Client."""
+        outlet = self._outlet
+        if not outlet.roomy():
+            return False
+        outlet.push(tokens_bytes(text, index, ids, logprobs))
+        return True
 
     async def tokens(self, text: str, index: int, ids: list[int], logprobs: list[TokenLogprob]) -> None:
         """See answer.Client."""
@@ -65,7 +75,7 @@ class ChatStream:
 
 
 class RouterServicer(router_pb2_grpc.RouterServiceServicer):
-    """One object for the whole router."""
+    """One object for each way in; `outlet` is what a call of it offers to answers."""
 
     def __init__(
         self,
@@ -76,7 +86,9 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         room: WaitingRoom,
         settings: RouterSettings,
         now: Now,
+        outlet: Callable[[Any], Outlet],
     ) -> None:
+        self._outlet = outlet
         self._dispatch = dispatch
         self._table = table
         self._fleet = fleet
@@ -91,7 +103,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         """See router.proto."""
         chat = chat_from(request)
         check_chat(chat, self._settings)
-        answer = Answer(new_request_id(), ChatStream(context), self._now)
+        answer = Answer(new_request_id(), ChatStream(self._outlet(context)), self._now)
         await self._dispatch.run(chat, answer, deadline_of(chat, context, self._settings, self._now()))
 
     async def Converse(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override] # as above

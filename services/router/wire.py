@@ -1,6 +1,6 @@
 """Turns an answer's events into the router's own messages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -13,6 +13,7 @@ from services.router.events import Accepted, Event, Failed, Finished, Moved, Pas
 from weft.chat.v1 import chat_pb2
 from weft.router.v1 import router_pb2
 
+_ONE = [bytes((number,)) for number in range(0x80)]
 _STAGES = {
     Stage.QUEUED: router_pb2.Progress.STAGE_QUEUED,
     Stage.RETRIEVING: router_pb2.Progress.STAGE_RETRIEVING,
@@ -26,6 +27,36 @@ _STATES = {
     WorkerState.DRAINING: router_pb2.Worker.STATE_DRAINING,
     WorkerState.AWAY: router_pb2.Worker.STATE_AWAY,
 }
+
+
+def tokens_bytes(text: str, index: int, ids: Sequence[int], logprobs: Sequence[chat_pb2.TokenLogprob]) -> bytes:
+    """A StreamChatResponse that holds tokens, serialised: by hand, since this is done for every token."""
+    if logprobs:
+        tokens = router_pb2.Tokens(text=text, index=index, token_ids=ids, logprobs=logprobs)
+        return router_pb2.StreamChatResponse(tokens=tokens).SerializeToString()
+    raw = text.encode()
+    packed = varint(ids[0]) if len(ids) == 1 else b"".join([varint(token_id) for token_id in ids])
+    # Fields 1 (text), 2 (index) and 3 (token_ids, packed) within field 4 (tokens); zero and empty are left out.
+    body = b"\x0a" + varint(len(raw)) + raw if raw else b""
+    if index:
+        body += b"\x10" + varint(index)
+    if packed:
+        body += b"\x1a" + varint(len(packed)) + packed
+    return b"\x22" + varint(len(body)) + body
+
+
+def varint(number: int) -> bytes:
+    """A number in groups of seven bits, the lowest first."""
+    if number < 0x80:
+        return _ONE[number]
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
 
 
 def event_message(event: Event) -> router_pb2.StreamChatResponse:

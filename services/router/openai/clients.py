@@ -1,31 +1,50 @@
 """Answers on their way to OpenAI clients: as server-sent events, or gathered into one body."""
 
-from typing import Any
+from collections.abc import Sequence
 
-import grpc.aio
 from google.api.httpbody_pb2 import HttpBody
 
 from services.kit.errors import WeftError
 from services.router.core.chat import FinishReason, Usage
 from services.router.events import Accepted, Event, Failed, Finished, Moved, PassagesFound, Progress
 from services.router.openai.format import ALIVE, DONE, Chunks, Shape, whole_json
+from services.router.outlet import Outlet
+from services.router.wire import varint
 from weft.chat.v1.chat_pb2 import TokenLogprob
 
 EVENT_STREAM = "text/event-stream"
 JSON = "application/json"
 
 
+_SSE_HEAD: bytes = HttpBody(content_type=EVENT_STREAM).SerializeToString() + b"\x12"
+"""An HttpBody of server-sent events up to the length of its data, field 2."""
+
+
+def sse_bytes(data: bytes) -> bytes:
+    """An HttpBody of server-sent events, serialised by hand, since it is done for every token. `data` is not empty."""
+    return _SSE_HEAD + varint(len(data)) + data
+
+
 class SseClient:
     """Writes each event as chunks; a failure is a chunk too, since the status is sent already."""
 
-    def __init__(
-        self, context: grpc.aio.ServicerContext[Any, Any], shape: Shape, created_s: int, *, include_usage: bool
-    ) -> None:
-        self._write = context.write
+    def __init__(self, outlet: Outlet, shape: Shape, created_s: int, *, include_usage: bool) -> None:
+        self._outlet = outlet
+        self._write = outlet.write
         self._shape = shape
         self._created_s = created_s
         self._include_usage = include_usage
         self._chunks: Chunks | None = None
+
+    def push(self, text: str, index: int, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> bool:
+        """See answer.Client."""
+        if not text and not logprobs:
+            return True
+        chunks, outlet = self._chunks, self._outlet
+        if chunks is None or not outlet.roomy():
+            return False
+        outlet.push(sse_bytes(chunks.tokens(text, logprobs)))
+        return True
 
     async def tokens(self, text: str, index: int, ids: list[int], logprobs: list[TokenLogprob]) -> None:
         """See answer.Client. Tokens that complete no text are no chunk."""
@@ -68,6 +87,12 @@ class WholeClient:
         self._reason = FinishReason.STOP
         self._usage = Usage()
         self._error: WeftError | None = None
+
+    def push(self, text: str, index: int, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> bool:
+        """See answer.Client."""
+        self._texts.append(text)
+        self._logprobs += logprobs
+        return True
 
     async def tokens(self, text: str, index: int, ids: list[int], logprobs: list[TokenLogprob]) -> None:
         """See answer.Client."""

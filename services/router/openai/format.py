@@ -1,7 +1,9 @@
 """OpenAI's response bodies. What is the same in every chunk of a stream is written once."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
 from services.kit.errors import WeftError
@@ -44,14 +46,14 @@ class Shape:
 
     def delta(self, text: str) -> bytes:
         """A chunk's choice up to its text: `"delta":{"content":"…"}` or `"text":"…"`."""
-        quoted = json.dumps(text).encode()
+        quoted = quote(text).encode()
         return b'"delta":{"content":' + quoted + b"}" if self.is_chat else b'"text":' + quoted
 
     def body(self, text: str) -> dict[str, Any]:
         """A whole answer's choice."""
         return {"message": {"role": "assistant", "content": text}} if self.is_chat else {"text": text}
 
-    def logprobs(self, entries: list[TokenLogprob]) -> dict[str, Any] | None:
+    def logprobs(self, entries: Sequence[TokenLogprob]) -> dict[str, Any] | None:
         """OpenAI's logprobs object, in the form of each of the two."""
         if not entries:
             return None
@@ -95,7 +97,7 @@ class Chunks:
             return b""
         return self._before + b'"delta":{"role":"assistant","content":""}' + self._after
 
-    def tokens(self, text: str, logprobs: list[TokenLogprob]) -> bytes:
+    def tokens(self, text: str, logprobs: Sequence[TokenLogprob]) -> bytes:
         """A chunk of text."""
         if not logprobs:
             return self._before + self._shape.delta(text) + self._after

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc.aio
@@ -18,6 +19,7 @@ from services.router.dispatch import Dispatch
 from services.router.openai.clients import JSON, SseClient, WholeClient
 from services.router.openai.format import CHAT, TEXT, Shape, model_json
 from services.router.openai.requests import ChatCompletionRequest, CompletionRequest, parse
+from services.router.outlet import Outlet
 from services.router.request_id import new_request_id
 from services.router.servicer import deadline_of
 from weft.openai.v1 import openai_pb2, openai_pb2_grpc
@@ -26,9 +28,17 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
-    """One object for the whole router."""
+    """One object for each way in; `outlet` is what a call of it offers to answers."""
 
-    def __init__(self, dispatch: Dispatch, table: WorkerTable, settings: RouterSettings, now: Now) -> None:
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        table: WorkerTable,
+        settings: RouterSettings,
+        now: Now,
+        outlet: Callable[[Any], Outlet],
+    ) -> None:
+        self._outlet = outlet
         self._dispatch = dispatch
         self._table = table
         self._settings = settings
@@ -52,7 +62,7 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
         created_s = int(time.time())
         deadline_s = deadline_of(chat, context, self._settings, self._now())
         if body.stream:
-            stream = SseClient(context, shape, created_s, include_usage=body.include_usage)
+            stream = SseClient(self._outlet(context), shape, created_s, include_usage=body.include_usage)
             await self._dispatch.run(chat, Answer(new_request_id(), stream, self._now), deadline_s)
             return
         whole = WholeClient(shape, created_s)
