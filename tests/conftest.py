@@ -15,3 +15,8 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there: set TEST_DATA_DIR to a folder with scifact/, documents/ and traces/")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Flags of our own."""
+    parser.addoption("--rewrite", action="store_true", help="write transcripts anew from what the code says")
