@@ -1,174 +1,223 @@
-"""`python -m loadtest.bench`: added TTFT, CPU per token and idle memory of a mesh on this machine, as medians."""
+"""`python -m loadtest.bench`: what Weft costs and how fast it is on this machine, beside other routers, as medians."""
 
 import asyncio
 import json
-import statistics
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from loadtest.figures import QUIET_CORES, Figures
+from loadtest.loadgen import MARKER, Loadgen
+from loadtest.machine import Moment, between, describe, tree_used, wait_for_quiet
+from loadtest.measure import Way, run_added, run_requests, run_streams, ttft_in_turn
 from loadtest.mesh import Mesh, mesh
-from loadtest.streams import Ask, Seen, openai_sse, router_grpc, worker_grpc
+from loadtest.peers import DIRECT, PEERS, Harness, NoPeers, PeerWorkers, find
+from loadtest.report import console as new_console
+from loadtest.report import show
+from loadtest.streams import openai_sse, router_grpc, worker_grpc
 
 ITL_MS = 20.0
 WARM_UP = 5
+PAIRS = 200
+IDLE_S = 2.0
+ENVIRONMENT = {"WEFT_WORKER__MAX_RUNNING": "4096", "WEFT_WORKER__SIM__TOKEN_TEXT": MARKER}
 
-console = Console()
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """A way into the mesh."""
-
-    name: str
-    address: str
-    opener: Any
+T = TypeVar("T")
 
 
-def ways(found: Mesh) -> list[Way]:
-    """From the worker outwards."""
+def ways(found: Mesh, loadgen: Loadgen | None) -> list[Way]:
+    """Into the router: by gRPC, by gRPC through Envoy, and as an OpenAI client through Envoy."""
+    router, envoy, workers = [found.pids["router"]], [found.pids["envoy"]], found.workers
     return [
-        Way("worker, gRPC", found.addresses["worker-0"], worker_grpc),
-        Way("router, gRPC", found.addresses["router"], router_grpc),
-        Way("Envoy, gRPC", found.target, router_grpc),
-        Way("Envoy, OpenAI SSE", found.target, openai_sse),
+        Way("Weft router, gRPC", found.addresses["router"], router, [], workers, router_grpc),
+        Way("Weft Envoy, gRPC", found.target, router, envoy, workers, router_grpc),
+        Way("Weft Envoy, SSE", found.target, router, envoy, workers, loadgen or openai_sse),
     ]
 
 
-def quantile(values: list[float], share: float) -> float:
-    """The value below which this share of the values lies; 0 for none."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured."""
+
+    streams: Sequence[int]
+    tokens: int
+    repeats: int
+    ttft_repeats: int
+    quiet_wait_s: float
+
+    def steps(self, peers: int) -> int:
+        """Measurements in all; `peers` is how many systems besides Weft, 0 where there is no harness."""
+        instant = (1 + 2 + 2 * peers) if peers else 2
+        return self.ttft_repeats + WARM_UP + self.repeats * (instant + len(self.streams) * (3 + peers))
 
 
-async def added_ttft(found: Mesh, repeats: int) -> dict[str, list[float]]:
-    """TTFT in ms at one stream; the ways take turns, so that a slow moment of the machine hits all alike."""
-    times: dict[str, list[float]] = {}
-    for repeat in track(range(repeats + WARM_UP), "added TTFT", console=console, transient=True):
-        for way in ways(found):
-            async with way.opener(way.address) as ask:
-                await ask("warm the connection", 1)
-                seen = await ask(f"question {repeat}", 1)
-            if repeat >= WARM_UP:
-                times.setdefault(way.name, []).append(seen.ttft_s * 1e3)
-    return times
+class Bench:
+    """One benchmark under way; `found` fills as it goes on."""
+
+    def __init__(self, plan: Plan, harness: Harness | None, progress: Progress) -> None:
+        self.found = Figures(
+            machine=describe(),
+            when=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            command=shlex.join(["python", "-m", "loadtest.bench", *sys.argv[1:]]),
+        )
+        self._plan = plan
+        self._harness = harness
+        self._progress = progress
+        self._systems = [DIRECT, *harness.names] if harness else []
+        self._task: TaskID = progress.add_task("starting", total=plan.steps(len(self._systems)))
+
+    def __repr__(self) -> str:
+        return f"Bench(runs={len(self.found.runs)} systems={self._systems})"
+
+    def instant(self) -> None:
+        """With workers that answer at once: memory, the first token, and what a request costs."""
+        self._say("starting the mesh")
+        with mesh("--engine", "sim", "--sim-ttft-ms", "0", "--sim-itl-ms", "0", environment=ENVIRONMENT) as weft:
+            self.found.ready_s = weft.ready_s
+            self.found.idle_mib = {name: weft.memory_bytes(name) / 2**20 for name in weft.pids if name != "up"}
+            self.found.idle_cores = _idle_cores(weft)
+            mine = ways(weft, self._harness.loadgen if self._harness else None)
+            self._first_tokens(weft)
+            for repeat in range(self._plan.repeats):
+                self._instant_weft(mine)
+                with self._peers(repeat, 0.0) as peers:
+                    for peer in peers:
+                        self._instant_http(peer)
+
+    def _first_tokens(self, weft: Mesh) -> None:
+        worker = Way("worker, gRPC", weft.addresses["worker-0"], [], [], weft.workers, worker_grpc)
+        self._say("first token, the ways in turn")
+        wait_for_quiet(QUIET_CORES, self._plan.quiet_wait_s)
+        turns = ttft_in_turn([worker, *ways(weft, None)], self._plan.ttft_repeats, WARM_UP, self._tick)
+        self.found.ttft_ms = asyncio.run(turns)
+
+    def _instant_weft(self, mine: Sequence[Way]) -> None:
+        direct, _, web = mine
+        self.found.requests.append(self._measured(f"requests: {direct.name}", lambda: run_requests(direct)))
+        if self._harness is None:
+            self.found.requests.append(self._measured(f"requests: {web.name}", lambda: run_requests(web)))
+            return
+        with self._harness.workers() as workers:
+            workers.pace(0.0, 0.0)
+            self._instant_http(web)
+
+    def _instant_http(self, way: Way) -> None:
+        assert self._harness is not None
+        reference = self._harness.reference
+        self.found.added.append(self._measured(f"first token: {way.name}", lambda: run_added(way, reference, PAIRS)))
+        self.found.requests.append(self._measured(f"requests: {way.name}", lambda: run_requests(way)))
+
+    def paced(self) -> None:
+        """With workers that send a token each ITL_MS: what a token costs and what many clients see."""
+        self._say("starting the mesh")
+        pace = ("--sim-ttft-ms", "0", "--sim-itl-ms", str(ITL_MS))
+        with mesh("--engine", "sim", *pace, environment=ENVIRONMENT) as weft:
+            mine = ways(weft, self._harness.loadgen if self._harness else None)
+            for repeat in range(self._plan.repeats):
+                for way in mine:
+                    self._widths(way)
+                with self._peers(repeat, ITL_MS) as peers:
+                    for peer in peers:
+                        self._widths(peer)
+
+    def _widths(self, way: Way) -> None:
+        for streams in self._plan.streams:
+            work = partial(run_streams, way, streams, self._plan.tokens)
+            run = self._measured(f"{streams} streams: {way.name}", work)
+            self.found.runs.append(run)
+
+    @contextmanager
+    def _peers(self, repeat: int, itl_ms: float) -> Iterator[Iterator[Way]]:
+        """Each peer while it runs, one after the other, in an order that changes from repeat to repeat."""
+        if self._harness is None:
+            yield iter(())
+            return
+        first = repeat % len(self._systems)
+        with self._harness.workers() as workers:
+            workers.pace(0.0, itl_ms)
+            yield self._started(self._harness, workers, [*self._systems[first:], *self._systems[:first]])
+
+    def _started(self, harness: Harness, workers: PeerWorkers, names: Sequence[str]) -> Iterator[Way]:
+        for name in names:
+            self._say(f"starting {name}")
+            with harness.peer(name) as peer:
+                shown = "no router" if name == DIRECT else name
+                yield Way(shown, peer.target, peer.pids, [], workers.pids, harness.loadgen)
+
+    def _measured(self, what: str, work: Callable[[], T]) -> T:
+        self._say(what)
+        wait_for_quiet(QUIET_CORES, self._plan.quiet_wait_s)
+        run = work()
+        self._tick()
+        return run
+
+    def _say(self, what: str) -> None:
+        self._progress.update(self._task, description=what)
+
+    def _tick(self) -> None:
+        self._progress.advance(self._task)
 
 
-async def cpu_per_token(found: Mesh, way: Way, streams: int, tokens: int) -> dict[str, Any]:
-    """`streams` answers at once, their starts spread over half a second; CPU in µs a token."""
-
-    async def one(ask: Ask, number: int) -> Seen:
-        await asyncio.sleep(number * 0.5 / streams)
-        return await ask(f"question {number}", tokens)
-
-    names = ["router", "envoy", "worker-0", "worker-1"]
-    async with way.opener(way.address) as ask:
-        before = {name: found.cpu_s(name) for name in names}
-        seen = await asyncio.gather(*(one(ask, number) for number in range(streams)))
-        used = {name: found.cpu_s(name) - before[name] for name in names}
-    total = sum(s.tokens for s in seen)
-    gaps = [gap for s in seen for gap in s.gaps_s]
-    return {
-        "path": way.name,
-        "streams": streams,
-        "tokens": total,
-        "lost": streams * tokens - total,
-        "wrong": sum(s.wrong for s in seen),
-        "failed": sum(bool(s.failed) for s in seen),
-        "chunks_per_token": sum(s.chunks for s in seen) / max(1, total),
-        "router_us": used["router"] / total * 1e6,
-        "envoy_us": used["envoy"] / total * 1e6,
-        "workers_us": (used["worker-0"] + used["worker-1"]) / total * 1e6,
-        "ttft_p50_ms": quantile([s.ttft_s for s in seen], 0.5) * 1e3,
-        "ttft_p99_ms": quantile([s.ttft_s for s in seen], 0.99) * 1e3,
-        "itl_p50_ms": quantile(gaps, 0.5) * 1e3,
-        "itl_p99_ms": quantile(gaps, 0.99) * 1e3,
-    }
+def _idle_cores(weft: Mesh) -> float:
+    """What the mesh takes while nobody asks."""
+    pids = [weft.pids["up"]]
+    before, start = tree_used(pids), Moment.now()
+    time.sleep(IDLE_S)
+    return between(before, tree_used(pids)) / (Moment.now().at_s - start.at_s)
 
 
-def show_ttft(times: dict[str, list[float]]) -> None:
-    """Each way beside the worker alone."""
-    table = Table(title="TTFT at one stream, sim engine with no delay (ms)")
-    for column in ("way in", "p50", "p99", "added p50"):
-        table.add_column(column, justify="left" if column == "way in" else "right")
-    base = statistics.median(next(iter(times.values())))
-    for name, values in times.items():
-        middle = statistics.median(values)
-        table.add_row(name, f"{middle:.2f}", f"{quantile(values, 0.99):.2f}", f"{middle - base:+.2f}")
-    console.print(table)
-
-
-def show_runs(runs: list[dict[str, Any]]) -> None:
-    """Medians over the runs of each way and width: what it cost, and what clients saw."""
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for run in runs:
-        groups.setdefault((run["path"], run["streams"]), []).append(run)
-    cost = ["router_us", "envoy_us", "workers_us", "chunks_per_token"]
-    seen = ["ttft_p50_ms", "ttft_p99_ms", "itl_p50_ms", "itl_p99_ms"]
-    show_medians(groups, "CPU a token (µs), medians", cost)
-    show_medians(groups, f"{ITL_MS:g} ms between tokens, as clients saw it (ms), medians", seen)
-
-
-def show_medians(groups: dict[tuple[str, int], list[dict[str, Any]]], title: str, columns: list[str]) -> None:
-    """One row for each way and width."""
-    table = Table(title=title)
-    for column in ("way in", "streams", "runs", "lost", *columns):
-        name = column.removesuffix("_ms").removesuffix("_us").replace("_per_", "/").replace("_", " ")
-        table.add_column(name, justify="left" if column == "way in" else "right")
-    for (name, streams), group in groups.items():
-        lost = sum(run["lost"] + run["wrong"] + run["failed"] for run in group)
-        middles = [f"{statistics.median(run[column] for run in group):.1f}" for column in columns]
-        table.add_row(name, str(streams), str(len(group)), str(lost), *middles)
-    console.print(table)
-
-
-def show_idle(found: Mesh) -> dict[str, float]:
-    """Resident memory of each process, nothing under way."""
-    idle = {name: found.memory_bytes(name) / 2**20 for name in found.pids if name != "up"}
-    table = Table(title=f"Idle memory (MiB); ready after {found.ready_s:.1f} s")
-    table.add_column("process")
-    table.add_column("resident", justify="right")
-    for name, size in idle.items():
-        table.add_row(name, f"{size:.0f}")
-    table.add_row("all", f"{sum(idle.values()):.0f}", style="bold")
-    console.print(table)
-    return idle
+def _harness(names: Sequence[str], console: Console) -> Harness | None:
+    """The peers, or None after a sentence that says why not."""
+    try:
+        with console.status("looking for peers, and installing those that are missing"):
+            return find(names)
+    except NoPeers as error:
+        console.print(str(error), highlight=False)
+        return None
 
 
 def main(
     streams: Annotated[list[int] | None, typer.Option(help="Answers at once; may be given several times.")] = None,
-    tokens: Annotated[int, typer.Option(help="Tokens of each answer.")] = 200,
-    repeats: Annotated[int, typer.Option(help="Runs of each scenario.")] = 3,
-    ttft_repeats: Annotated[int, typer.Option(help="Answers of each way at one stream.")] = 100,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer.")] = 200,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each scenario.")] = 3,
+    ttft_repeats: Annotated[int, typer.Option(min=1, help="Answers of each way at one stream.")] = 100,
+    peers: Annotated[bool, typer.Option(help="Measure other routers too.")] = True,
+    peer: Annotated[
+        list[str] | None, typer.Option(help=f"Which of {', '.join(PEERS)}; all of them by default.")
+    ] = None,
+    quiet_wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for others on this machine.")] = 10.0,
     out: Annotated[Path | None, typer.Option(help="Write every number to this JSON file.")] = None,
 ) -> None:
-    """Measures a mesh of two `sim` workers on this machine.
+    """Measures a mesh of two `sim` workers on this machine, beside other routers in front of two simulated workers.
 
-    Example: python -m loadtest.bench --streams 10 --streams 100 --repeats 3
+    PEERS_DIR names the folder of the peers' harness. It installs them into PEERS_HOME the first time.
+
+    Example: python -m loadtest.bench --streams 10 --streams 100 --repeats 3 --no-peers
     """
-    numbers: dict[str, Any] = {}
-    with mesh("--engine", "sim", "--sim-ttft-ms", "0", "--sim-itl-ms", "0") as found:
-        numbers["idle_mib"] = show_idle(found)
-        numbers["ready_s"] = found.ready_s
-        numbers["ttft_ms"] = asyncio.run(added_ttft(found, ttft_repeats))
-        show_ttft(numbers["ttft_ms"])
-    wide = {"WEFT_WORKER__MAX_RUNNING": "4096"}
-    with mesh("--engine", "sim", "--sim-ttft-ms", "0", "--sim-itl-ms", str(ITL_MS), environment=wide) as found:
-        runs = [
-            asyncio.run(cpu_per_token(found, way, width, tokens))
-            for width in streams or [100]
-            for _ in track(range(repeats), f"{width} streams", console=console, transient=True)
-            for way in ways(found)[1:]
-        ]
-    show_runs(runs)
-    numbers["runs"] = runs
+    console = new_console()
+    plan = Plan(streams or [10, 100, 1000], tokens, repeats, ttft_repeats, quiet_wait)
+    harness = _harness(peer or list(PEERS), console) if peers else None
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bench = Bench(plan, harness, progress)
+        try:
+            bench.instant()
+            bench.paced()
+        except NoPeers as error:
+            raise SystemExit(str(error)) from error
+    show(bench.found, console)
     if out is not None:
-        out.write_text(json.dumps(numbers, indent=1))
+        out.write_text(json.dumps(bench.found.to_json(), indent=1))
         console.print(f"every number: {out}")
 
 

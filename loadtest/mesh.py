@@ -27,10 +27,10 @@ class Mesh:
     pids: dict[str, int]
     ready_s: float
 
-    def cpu_s(self, name: str) -> float:
-        """CPU seconds that the process has used, its children's included."""
-        root = psutil.Process(self.pids[name])
-        return sum(sum(p.cpu_times()[:2]) for p in [root, *root.children(recursive=True)])
+    @property
+    def workers(self) -> list[int]:
+        """The workers' process ids."""
+        return [pid for name, pid in self.pids.items() if name.startswith("worker-")]
 
     def memory_bytes(self, name: str) -> int:
         """Resident memory of the process and its children."""
@@ -40,7 +40,7 @@ class Mesh:
 
 @contextmanager
 def mesh(*options: str, environment: dict[str, str] | None = None) -> Iterator[Mesh]:
-    """`weft up` with these options on free ports; stopped with Ctrl-C at the end.
+    """`weft up` with these options and variables on free ports; stopped with Ctrl-C at the end.
 
     Raises RuntimeError with what `weft up` said when it does not become ready.
     """

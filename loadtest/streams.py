@@ -18,7 +18,10 @@ from weft.worker.v1.worker_pb2_grpc import WorkerServiceStub
 
 @dataclass(slots=True)
 class Seen:
-    """One answer as its client saw it; times in seconds. `wrong` counts indexes that were not the next."""
+    """One answer as its client saw it; times in seconds. `wrong` counts indexes that were not the next.
+
+    `gaps_s` has one entry for each token but the first: 0 for those that came together with the one before.
+    """
 
     ttft_s: float = 0.0
     tokens: int = 0
@@ -45,6 +48,7 @@ class _Watch:
         seen = self.seen
         if seen.chunks:
             seen.gaps_s.append(now_s - self._last_s)
+            seen.gaps_s.extend([0.0] * (count - 1))
         else:
             seen.ttft_s = now_s - self._started_s
         self._last_s = now_s
