@@ -79,6 +79,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         searcher := RetrieverLink(own.retriever, settings.grpc),
         monitor,
         RetryBudget(failover.retry_share, failover.retry_per_s, failover.retry_window_s),
+        RetryBudget(failover.hedge_share, failover.hedge_per_s, failover.retry_window_s),
         own,
         metrics,
         monotonic_s,

@@ -90,6 +90,10 @@ class Answer:
         core = placed.core
         self._worker_id, self._model, self._pick_reason = core.worker.worker_id, core.model, core.why
 
+    def moved_to(self, placed: Placed) -> None:
+        """A hedged answer goes on with the second worker that was asked; nothing came from the first."""
+        self.placed(placed, self._listener)
+
     def left(self, worker_id: str, reason: str) -> None:
         """The worker failed after tokens were sent: the next one's takeover is told as `moved`."""
         self._left = (worker_id, reason)

@@ -31,10 +31,11 @@ from services.router.core.recover import (
 )
 from services.router.core.table import WorkerTable
 from services.router.events import Failed, Stage
+from services.router.hedged import Hedged
 from services.router.metrics import RouterMetrics
 from services.router.monitor import Monitor
 from services.router.placing import Placing
-from services.router.ports import Relay, Searcher
+from services.router.ports import Ran, Relay, Searcher
 from services.router.refusals import gave_up
 from services.router.seating import Seating
 from weft.retriever.v1.retriever_pb2 import Passage
@@ -52,6 +53,7 @@ class Dispatch:
         searcher: Searcher,
         monitor: Monitor,
         budget: RetryBudget,
+        hedges: RetryBudget,
         settings: RouterSettings,
         metrics: RouterMetrics,
         now: Now,
@@ -63,6 +65,7 @@ class Dispatch:
         self._searcher = searcher
         self._monitor = monitor
         self._budget = budget
+        self._hedges = hedges
         self._settings = settings
         self._metrics = metrics
         self._now = now
@@ -75,6 +78,7 @@ class Dispatch:
         the `failed` event. Cancelling it stops the engine.
         """
         self._budget.request(self._now())
+        self._hedges.request(self._now())
         try:
             ended = await self._answer(chat, answer, deadline_s)
         except WeftError as error:
@@ -106,22 +110,29 @@ class Dispatch:
             if placed is None:
                 return self._cancelled(answer)
             answer.placed(placed, self._placing)
-            outcome = await self._place(placed, case, answer)
-            ended = self._recover(outcome, placed, case, answer)
+            ran = await self._run(placed, case, answer)
+            ended = self._recover(ran.outcome, ran.placed, case, answer)
             if ended is not None:
                 return ended
 
-    async def _place(self, placed: Placed, case: Case, answer: Answer) -> Outcome:
+    async def _run(self, placed: Placed, case: Case, answer: Answer) -> Ran:
         """Runs the answer on a worker on which its load is reserved, and releases it."""
         outcome: Outcome | None = None
+        hedging = self._hedging(placed, case)
         try:
-            outcome = await self._relay.run(placed.worker, case.chat, answer, case.deadline_s)
-            return outcome
+            ran = await self._relay.run(placed, case.chat, answer, case.deadline_s, hedging)
+            outcome, placed = ran.outcome, ran.placed
+            return ran
         finally:
             finished = _verdict(outcome)
             self._placing.release(placed, finished=finished, output_tokens=len(answer.token_ids))
             self._seating.settle(case, answer.prompt_tokens + len(answer.token_ids))
             self._monitor.ended(placed.worker.worker_id, _breaker_verdict(outcome, answer))
+
+    def _hedging(self, placed: Placed, case: Case) -> "Hedged | None":
+        if not self._settings.failover.hedge_after_s or case.recovers:
+            return None
+        return Hedged(self._settings.failover.hedge_after_s, case, placed, self._placing, self._hedges, self._now)
 
     def _recover(self, outcome: Outcome, placed: Placed, case: Case, answer: Answer) -> Ended | None:
         """How the answer ended; None where the case is ready for its next worker. Raises where it fails for good."""

@@ -25,6 +25,7 @@ class Flow:
         "_leave",
         "_limit_bytes",
         "_next_index",
+        "_on_first",
         "_push",
         "_waiter",
         "cached_tokens",
@@ -48,6 +49,7 @@ class Flow:
         self._limit_bytes = limit_bytes
         self._bytes = 0
         self._leave: Callable[[], None] = _nothing
+        self._on_first: Callable[[], None] | None = None
         self._push: Push | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -62,6 +64,8 @@ class Flow:
         if delta.index != self._next_index:
             message = f"the worker sent token {delta.index} where {self._next_index} was due"
             self.abandon(Failure(FailureKind.INTERNAL, message, "INDEX_GAP"))
+            return
+        if self._on_first is not None and not self._begin(self._on_first):
             return
         self._next_index += len(ids)
         text, logprobs, waiter = delta.text, delta.logprobs, self._waiter
@@ -79,6 +83,12 @@ class Flow:
             self.abandon(Failure(FailureKind.SLOW_CLIENT, message, "SLOW_CLIENT"))
             return
         self.wake()
+
+    def _begin(self, on_first: Callable[[], None]) -> bool:
+        """Tells the race that the first tokens came; whether this flow goes on."""
+        self._on_first = None
+        on_first()
+        return self.outcome is None
 
     def started(self, prompt_tokens: int, cached_tokens: int) -> None:
         """The worker took the request, and so many tokens of its prompt were in the worker's cache."""
@@ -99,6 +109,10 @@ class Flow:
     def carried_by(self, leave: Callable[[], None]) -> None:
         """A link carries the answer; `leave` tells its engine to stop, as often as it is called."""
         self._leave = leave
+
+    def races(self, on_first: Callable[[], None]) -> None:
+        """`on_first` is called when the first tokens come, before they go anywhere; it may end the flow."""
+        self._on_first = on_first
 
     def pushes_to(self, push: Push) -> None:
         """Tokens may go straight to the client from now on: whatever has to be said before them is said."""

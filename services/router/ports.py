@@ -1,9 +1,11 @@
 """The router's seams: where an answer goes (`Client`), what moves its tokens (`Relay`), what finds passages."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from services.router.answer import Answer
+from services.router.case import Placed
 from services.router.core.chat import Chat, Retrieval
 from services.router.core.recover import Failure, Outcome
 from services.router.core.worker import Load, Worker
@@ -13,8 +15,38 @@ from weft.retriever.v1.retriever_pb2 import Passage
 class Relay(Protocol):
     """Runs one answer on one worker, moves its tokens to the client and counts their indexes. It decides nothing."""
 
-    async def run(self, worker: Worker, chat: Chat, answer: Answer, deadline_s: float) -> Outcome:
-        """Goes on after the tokens that `answer` holds. Cancelling it stops the engine."""
+    async def run(
+        self, placed: Placed, chat: Chat, answer: Answer, deadline_s: float, hedging: "Hedging | None"
+    ) -> "Ran":
+        """Goes on after the tokens that `answer` holds. Cancelling it stops the engine.
+
+        With hedging, a second worker is asked when the first stays silent, and whoever brings a token first goes on.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How an answer ended, and where: the reservation there is still to be released."""
+
+    outcome: Outcome
+    placed: Placed
+
+
+class Hedging(Protocol):
+    """When a second worker may be asked for the first token, and which."""
+
+    @property
+    def after_s(self) -> float:
+        """Seconds without a token."""
+        ...
+
+    def place(self) -> Placed | None:
+        """A second worker with the load reserved on it; None where there is none, or the budget is spent."""
+        ...
+
+    def release(self, placed: Placed) -> None:
+        """The loser's reservation."""
         ...
 
 

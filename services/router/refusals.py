@@ -55,5 +55,5 @@ def gave_up(failure: Failure, retry_s: float) -> WeftError:
             return DeadlineExceeded(text, reason=reason)
         case FailureKind.LINK_LOST | FailureKind.UNAVAILABLE | FailureKind.STALLED | FailureKind.DRAINED:
             return Unavailable(text, reason=reason, retry_delay_s=retry_s)
-        case FailureKind.INTERNAL:
+        case FailureKind.INTERNAL | FailureKind.OVERTAKEN:
             return Internal(text, reason=reason)

@@ -1,16 +1,19 @@
 """Moves one answer's tokens from its worker's link to its client. It decides nothing: the outcome goes to dispatch."""
 
 import asyncio
+from functools import partial
 
 from services.kit.clock import Now
 from services.router.answer import Answer
+from services.router.case import Placed
 from services.router.convert import start_message
 from services.router.core.chat import Chat
 from services.router.core.recover import Failure, FailureKind, Outcome
-from services.router.core.worker import Worker
 from services.router.events import Stage
 from services.router.fleet import Fleet
 from services.router.flow import Flow
+from services.router.hedge import Hedge, Opened
+from services.router.ports import Hedging, Ran
 
 STUCK_TICKS_LIMIT = 3
 """Ticks for which a client may take nothing after its answer is over; then its call is dropped."""
@@ -25,21 +28,43 @@ class LinkRelay:
         self._tick_s = tick_s
         self._buffer_bytes = buffer_bytes
 
-    async def run(self, worker: Worker, chat: Chat, answer: Answer, deadline_s: float) -> Outcome:
+    async def run(self, placed: Placed, chat: Chat, answer: Answer, deadline_s: float, hedging: Hedging | None) -> Ran:
         """See ports.Relay."""
-        link = self._fleet.link(worker.worker_id)
-        if link is None:
-            return Failure(FailureKind.LINK_LOST, f"the link to {worker.worker_id} is down", "LINK_LOST")
-        flow = Flow(len(answer.token_ids), self._buffer_bytes)
-        answer.attach(flow)
-        left_s = max(0.0, deadline_s - self._now())
-        number = link.start(flow, start_message(chat, answer.request_id, answer.token_ids, left_s))
-        watch = _Watch(flow, left_s, self._tick_s)
+        opened = self.open(placed, chat, answer, deadline_s)
+        if opened is None:
+            name = placed.worker.worker_id
+            return Ran(Failure(FailureKind.LINK_LOST, f"the link to {name} is down", "LINK_LOST"), placed)
+        answer.attach(opened.flow)
+        watch = _Watch(opened.flow, max(0.0, deadline_s - self._now()), self._tick_s)
+        second = None
+        if hedging is not None and not answer.token_ids:
+            second = Hedge(hedging, opened.flow, lambda other: self.open(other, chat, answer, deadline_s))
         try:
-            return await self._move(flow, answer)
+            outcome = await self._move(opened.flow, answer)
+            winner = second.winner(outcome) if second is not None else None
+            if second is None or winner is None:
+                return Ran(outcome, placed)
+            answer.moved_to(winner.placed)
+            answer.attach(winner.flow)
+            watch.follow(winner.flow)
+            hedging_loser, placed = placed, winner.placed
+            second.release(hedging_loser)
+            return Ran(await self._move(winner.flow, answer), placed)
         finally:
             watch.stop()
-            link.leave(number)
+            opened.leave()
+            if second is not None:
+                second.close()
+
+    def open(self, placed: Placed, chat: Chat, answer: Answer, deadline_s: float) -> Opened | None:
+        """Starts the request on the worker's link; None where the link is down."""
+        link = self._fleet.link(placed.worker.worker_id)
+        if link is None:
+            return None
+        flow = Flow(len(answer.token_ids), self._buffer_bytes)
+        left_s = max(0.0, deadline_s - self._now())
+        number = link.start(flow, start_message(chat, answer.request_id, answer.token_ids, left_s))
+        return Opened(placed, flow, partial(link.leave, number))
 
     async def _move(self, flow: Flow, answer: Answer) -> Outcome:
         while True:
@@ -85,6 +110,10 @@ class _Watch:
             self._flow.tick()
         self._seen_index = self._flow.next_index
         self._timer = self._loop.call_later(self._tick_s, self._tick)
+
+    def follow(self, flow: Flow) -> None:
+        """Watches another flow from now on."""
+        self._flow = flow
 
     def stop(self) -> None:
         """Cancels both timers."""

@@ -126,7 +126,7 @@ async def storm(seed: int, policy: str) -> tuple[World, Told]:
 @pytest.mark.parametrize("seed", range(2))
 def test_every_token_once_whatever_breaks(seed: int, policy: str) -> None:
     world, told = simulate(storm(seed, policy))
-    print(f"seed {seed} {policy}: {told}")  # noqa: T201 - the run's figures, shown when it fails
+    print(f"seed {seed} {policy}: {told}")
     assert not told.wrong
     assert not told.late
     assert told.moved > 10, "the storm was too mild to prove anything"

@@ -217,6 +217,7 @@ class World:
             RetrieverLink("", _no_grpc()),
             self.monitor,
             RetryBudget(failover.retry_share, failover.retry_per_s, failover.retry_window_s),
+            RetryBudget(failover.hedge_share, failover.hedge_per_s, failover.retry_window_s),
             self.settings,
             metrics,
             self.now,

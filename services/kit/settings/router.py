@@ -11,7 +11,10 @@ class PlacingSettings(Section):
     """How workers are scored; services/router/core/policies.py says what the scores mean."""
 
     recompute: float = Field(
-        default=2.0, ge=1.0, description="`prefix_aware`: weight of a prompt's own prefill against other waiting."
+        default=4.0, ge=1.0, description="`prefix_aware`: weight of a prompt's own prefill against other waiting."
+    )
+    crowding: float = Field(
+        default=0.1, ge=0.0, description="Weight of the time that an answer loses to others on the same worker."
     )
     wait_scale_s: float = Field(default=1.0, gt=0.0, description="The wait that halves a score.")
     session_bound: float = Field(
@@ -19,9 +22,6 @@ class PlacingSettings(Section):
     )
     prefill_tokens_per_s: float = Field(
         default=5000.0, gt=0.0, description="Speed that a worker is taken to have before any is measured."
-    )
-    prior_s: float = Field(
-        default=0.5, gt=0.0, description="Seconds of measured prefill that outweigh what is known of the fleet."
     )
     prefix_blocks_per_worker: int = Field(
         default=32_768, ge=0, description="Prompt blocks of 512 bytes that are remembered of each worker; 0: none."
@@ -58,6 +58,7 @@ class FailoverSettings(Section):
     hedge_after_s: float = Field(
         default=0.0, ge=0.0, description="No first token for so long: ask a second worker too. 0: never."
     )
+    hedge_per_s: float = Field(default=1.0, ge=0.0, description="Hedges a second that are always allowed.")
     hedge_share: float = Field(default=0.05, ge=0.0, le=1.0, description="Hedges as a share of recent requests.")
 
 

@@ -19,6 +19,7 @@ class FailureKind(Enum):
     SLOW_CLIENT = "slow_client"
     STALLED = "stalled"
     DRAINED = "drained"
+    OVERTAKEN = "overtaken"
 
 
 LOST = frozenset({FailureKind.LINK_LOST, FailureKind.STALLED, FailureKind.DRAINED})

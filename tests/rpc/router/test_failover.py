@@ -180,3 +180,58 @@ async def test_penalties_are_not_resumed_where_they_would_be_counted_wrongly(sta
         found = await events(router.chat(sampling=chat_pb2.Sampling(presence_penalty=0.5)))
     assert kinds(found) == ["accepted", "tokens", "failed"]
     assert not living.starts
+
+
+async def test_silent_worker_is_hedged_and_the_loser_is_cancelled(start: Start) -> None:
+    silent, quick = FakeWorker("w1", silent=True), FakeWorker("w2")
+    async with start(silent, quick, failover={"hedge_after_s": 0.1}) as router:
+        found = await events(router.chat())
+        async with asyncio.timeout(5):
+            await silent.cancelled.get()
+        await router.in_flight(0)
+    assert kinds(found) == ["accepted", "tokens", "finished"]
+    assert text_of(found) == "once upon a time"
+    assert (found[-1].finished.worker_id, found[-1].finished.attempts) == ("w2", 2)
+
+
+async def test_hedge_that_comes_second_is_cancelled(start: Start) -> None:
+    slow, slower = FakeWorker("w1", hold_after=0), FakeWorker("w2", silent=True)
+    async with start(slow, slower, failover={"hedge_after_s": 0.1}) as router:
+        call = asyncio.ensure_future(events(router.chat()))
+        async with asyncio.timeout(5):
+            await slower.started.get()
+            slow.go.set()
+            await slower.cancelled.get()
+        found = await call
+        await router.in_flight(0)
+    assert text_of(found) == "once upon a time"
+    assert found[-1].finished.worker_id == "w1"
+
+
+async def test_hedge_takes_over_where_the_first_worker_dies(start: Start) -> None:
+    dying, living = FakeWorker("w1", hold_after=0, die_after=0), FakeWorker("w2", hold_after=0)
+    async with start(dying, living, failover={"hedge_after_s": 0.1}) as router:
+        call = asyncio.ensure_future(events(router.chat()))
+        async with asyncio.timeout(5):
+            await living.started.get()
+        dying.go.set()
+        living.go.set()
+        found = await call
+        await router.in_flight(0)
+    assert text_of(found) == "once upon a time"
+    assert len(living.starts) == 1
+
+
+async def test_hedges_over_their_budget_are_not_made(start: Start) -> None:
+    silent, quick = FakeWorker("w1", hold_after=0), FakeWorker("w2")
+    limits = {"hedge_after_s": 0.05, "hedge_share": 0.0, "hedge_per_s": 0.0}
+    async with start(silent, quick, failover=limits, progress_every_s=0.2) as router:
+        call = router.chat()
+        seen = []
+        while len(kinds(seen)) < 2:
+            seen.append(await call.read())
+        silent.go.set()
+        while (event := await call.read()) is not grpc.aio.EOF:
+            seen.append(event)
+    assert kinds(seen) == ["accepted", "progress", "tokens", "finished"]
+    assert not quick.starts
