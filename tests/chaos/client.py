@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import grpc.aio
 
@@ -25,6 +25,7 @@ class Heard:
     ids: list[int] = field(default_factory=list)
     workers: list[str] = field(default_factory=list)
     """Who had it, in order; not known where it was accepted into the queue."""
+    asked_s: float = field(default_factory=time.monotonic)
     came_s: list[float] = field(default_factory=list)
     """When each message with tokens came."""
     finished: router_pb2.Finished | None = None
@@ -63,18 +64,24 @@ class Heard:
             self.went_on.set()
 
     def complete(self, tokens: int) -> Self:
-        """It is whole: all of its tokens, and one `finished` that says so."""
+        """It is whole: one `finished` that says so, and all of its tokens unless the model itself ended it."""
         assert self.broke is None, f"{self.prompt}: {self.broke}"
         assert self.failed is None, f"{self.prompt}: {self.failed}"
         assert self.finished is not None, f"{self.prompt}: no end"
-        assert self.finished.reason == chat_pb2.FINISH_REASON_LENGTH, self.finished
-        assert len(self.ids) == tokens, f"{self.prompt}: {len(self.ids)} tokens of {tokens}"
+        if self.finished.reason != chat_pb2.FINISH_REASON_STOP:
+            assert self.finished.reason == chat_pb2.FINISH_REASON_LENGTH, self.finished
+            assert len(self.ids) == tokens, f"{self.prompt}: {len(self.ids)} tokens of {tokens}"
         return self
 
     @property
     def moved(self) -> bool:
         """More than one worker worked on it after its first token."""
         return len(self.workers) > 1
+
+    @property
+    def ttft_s(self) -> float:
+        """From the question to its first token."""
+        return self.came_s[0] - self.asked_s
 
     @property
     def gaps_s(self) -> list[float]:
@@ -98,7 +105,7 @@ def request(prompt: str, tokens: int, model: str = "") -> router_pb2.StreamChatR
 
 async def listen(stub: RouterServiceStub, heard: Heard, tokens: int, model: str = "") -> Heard:
     """One answer to its end; a status instead of an end stands in `broke`."""
-    call = stub.StreamChat(request(heard.prompt, tokens, model), timeout=2 * LIVE_LIMIT_S)
+    call: Any = stub.StreamChat(request(heard.prompt, tokens, model), timeout=2 * LIVE_LIMIT_S)
     try:
         while (event := await call.read()) is not grpc.aio.EOF:
             heard.take(event)
@@ -111,13 +118,22 @@ async def listen(stub: RouterServiceStub, heard: Heard, tokens: int, model: str 
     return heard
 
 
+def through(stub: RouterServiceStub, model: str = "") -> "Ask":
+    """Asks through this stub."""
+    return lambda heard, tokens: listen(stub, heard, tokens, model)
+
+
+Ask = Callable[[Heard, int], Coroutine[Any, Any, Heard]]
+"""Asks for so many tokens and hears the answer to its end."""
+
+
 class Crowd:
     """Many answers at once. `async with` ends those that are left."""
 
-    def __init__(self, stub: RouterServiceStub, prompts: Iterable[str], tokens: int) -> None:
+    def __init__(self, ask: Ask, prompts: Iterable[str], tokens: int) -> None:
         self.tokens = tokens
         self.heard = [Heard(prompt) for prompt in prompts]
-        self._tasks = [asyncio.create_task(listen(stub, heard, tokens)) for heard in self.heard]
+        self._tasks = [asyncio.create_task(ask(heard, tokens)) for heard in self.heard]
 
     async def __aenter__(self) -> Self:
         return self
@@ -159,7 +175,7 @@ def prompts(count: int, seed: int = 0) -> list[str]:
 
 async def undisturbed(stub: RouterServiceStub, asked: Sequence[str], tokens: int) -> list[Heard]:
     """The same answers while nothing is broken."""
-    async with Crowd(stub, asked, tokens) as crowd:
+    async with Crowd(through(stub), asked, tokens) as crowd:
         found = await crowd.complete()
     assert not any(heard.moved for heard in found)
     return found

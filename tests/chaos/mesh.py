@@ -80,7 +80,7 @@ class Mesh:
         try:
             async with asyncio.timeout(LIVE_LIMIT_S):
                 while True:
-                    watch = self.stub.WatchWorkers(router_pb2.WatchWorkersRequest(), wait_for_ready=True)
+                    watch: Any = self.stub.WatchWorkers(router_pb2.WatchWorkersRequest(), wait_for_ready=True)
                     try:
                         while (message := await watch.read()) is not grpc.aio.EOF:
                             seen = list(message.workers)
@@ -124,10 +124,12 @@ class Mesh:
         found = await scrape(self.plans[worker_id].admin_port)
         return bool(found["weft_worker_running"] + found["weft_worker_waiting"])
 
-    async def open_calls(self) -> float:
-        """Answers under way at the router, as its metrics have it."""
+    async def no_calls(self) -> None:
+        """Waits until the router's metrics say that no answer is under way."""
         name = 'weft_rpc_open{method="/weft.router.v1.RouterService/StreamChat"}'
-        return (await scrape(self.admin_port)).get(name, 0.0)
+        async with asyncio.timeout(LIVE_LIMIT_S):
+            while (await scrape(self.admin_port)).get(name, 0.0):
+                await asyncio.sleep(LOOK_EVERY_S)
 
     async def restart(self, worker_id: str) -> None:
         """Starts a worker that has ended, and waits until it serves as a new process."""
@@ -154,8 +156,13 @@ async def scrape(admin_port: int) -> dict[str, float]:
 
 
 @asynccontextmanager
-async def mesh(folder: Path, *plans: Plan, router: Mapping[str, Any] | None = None) -> AsyncIterator[Mesh]:
-    """A mesh whose workers all serve; every process has ended when the block is left."""
+async def mesh(
+    folder: Path, *plans: Plan, router: Mapping[str, Any] | None = None, note: str = ""
+) -> AsyncIterator[Mesh]:
+    """A mesh whose workers all serve; every process has ended when the block is left.
+
+    An error in the block gets what the processes said, and `note`, such as a seed.
+    """
     found = Mesh(folder, plans, router or {})
     processes = [found.router, *found.workers.values()]
     try:
@@ -164,7 +171,7 @@ async def mesh(folder: Path, *plans: Plan, router: Mapping[str, Any] | None = No
         await found.serving()
         yield found
     except BaseException as error:
-        # What they said is the first thing to read when a scenario fails.
+        error.add_note(note)
         for process in processes:
             error.add_note(f"--- {process.name}\n{process.log[-LOG_TAIL:]}")
         raise

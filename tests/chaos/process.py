@@ -46,13 +46,18 @@ class Process:
         return self._process.pid
 
     @property
+    def has_ended(self) -> bool:
+        """Nothing runs."""
+        return self._process is None or self._process.returncode is not None
+
+    @property
     def log(self) -> str:
         """All that it said, every start included."""
         return self._log.read_text()
 
     async def start(self) -> None:
         """Starts it; it is not ready yet when this returns."""
-        assert self._process is None or self._process.returncode is not None, f"{self.name} runs already"
+        assert self.has_ended, f"{self.name} runs already"
         ours = {name: value for name, value in os.environ.items() if not name.startswith("WEFT_")}
         path = os.pathsep.join([str(ROOT), str(ROOT / "gen")])
         with self._log.open("ab") as output:
@@ -78,7 +83,7 @@ class Process:
 
     async def close(self) -> None:
         """Ends it at once, hung or not; nothing where it has ended."""
-        if self._process is not None and self._process.returncode is None:
+        if not self.has_ended:
             self.signal(signal.SIGKILL)
             await self.ended()
 

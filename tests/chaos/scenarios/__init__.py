@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.chaos.scenarios import deaths, hangs, leaving, links
+from tests.chaos.scenarios import clients, deaths, hangs, leaving, links, llamacpp, poison, routers, web
 
 Figures = dict[str, float]
 """What was measured; the unit is the name's last word."""
@@ -18,4 +18,11 @@ SCENARIOS: dict[str, Scenario] = {
     "rolling_restart": leaving.rolling_restart,
     "cut_link": links.cut_link,
     "silent_link": links.silent_link,
+    "restarted_router": routers.restarted_router,
+    "clients_that_leave": clients.clients_that_leave,
+    "client_that_takes_nothing": clients.client_that_takes_nothing,
+    "killed_llamacpp_worker": llamacpp.killed_llamacpp_worker,
+    "worker_that_dies_on_every_request": poison.worker_that_dies_on_every_request,
+    "request_that_kills": poison.request_that_kills,
+    "killed_worker_behind_envoy": web.killed_worker_behind_envoy,
 }

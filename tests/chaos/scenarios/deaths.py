@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 
-from tests.chaos.client import Crowd, longest_gap_ms, prompts, same, undisturbed
+from tests.chaos.client import Crowd, longest_gap_ms, prompts, same, through, undisturbed
 from tests.chaos.mesh import mesh, sim
 
 
@@ -12,7 +12,7 @@ async def killed_worker(folder: Path) -> dict[str, float]:
     asked, tokens = prompts(32), 60
     async with mesh(folder, sim("w1"), sim("w2")) as found:
         expected = await undisturbed(found.stub, asked, tokens)
-        async with Crowd(found.stub, asked, tokens) as crowd:
+        async with Crowd(through(found.stub), asked, tokens) as crowd:
             await crowd.begun()
             found.workers["w1"].signal(signal.SIGKILL)
             same(await crowd.complete(), expected)
@@ -28,7 +28,7 @@ async def both_killed_one_back(folder: Path) -> dict[str, float]:
     asked, tokens = prompts(16), 40
     async with mesh(folder, sim("w1"), sim("w2")) as found:
         expected = await undisturbed(found.stub, asked, tokens)
-        async with Crowd(found.stub, asked, tokens) as crowd:
+        async with Crowd(through(found.stub), asked, tokens) as crowd:
             await crowd.begun()
             for worker in found.workers.values():
                 worker.signal(signal.SIGKILL)

@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 
-from tests.chaos.client import Crowd, longest_gap_ms, prompts, same, undisturbed
+from tests.chaos.client import Crowd, longest_gap_ms, prompts, same, through, undisturbed
 from tests.chaos.mesh import SERVING, mesh, sim
 
 STALL_S = 1.0
@@ -15,7 +15,7 @@ async def hung_worker(folder: Path) -> dict[str, float]:
     limits = {"failover": {"stall_s": STALL_S, "silent_s": STALL_S / 2}}
     async with mesh(folder, sim("w1"), sim("w2"), router=limits) as found:
         expected = await undisturbed(found.stub, asked, tokens)
-        async with Crowd(found.stub, asked, tokens) as crowd:
+        async with Crowd(through(found.stub), asked, tokens) as crowd:
             await crowd.begun()
             found.workers["w1"].signal(signal.SIGSTOP)
             hit = crowd.on("w1")

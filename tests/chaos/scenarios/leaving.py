@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.chaos.client import Crowd, Heard, listen, longest_gap_ms, prompts, same, undisturbed
+from tests.chaos.client import Crowd, Heard, listen, longest_gap_ms, prompts, same, through, undisturbed
 from tests.chaos.mesh import Mesh, mesh, sim
 from weft.router.v1 import router_pb2
 
@@ -16,7 +16,7 @@ async def stopped_worker(folder: Path) -> dict[str, float]:
     """A worker that is told to stop finishes its answers itself, and new ones go to the other."""
     asked, tokens = prompts(16), 60
     async with mesh(folder, sim("w1"), sim("w2")) as found:
-        async with Crowd(found.stub, asked, tokens) as crowd:
+        async with Crowd(through(found.stub), asked, tokens) as crowd:
             await crowd.begun()
             found.workers["w1"].signal(signal.SIGTERM)
             told_s = time.monotonic()
@@ -38,7 +38,7 @@ async def stopped_worker_out_of_time(folder: Path) -> dict[str, float]:
     plans = [sim("w1", drain_limit_s=0.2), sim("w2")]
     async with mesh(folder, *plans) as found:
         expected = await undisturbed(found.stub, asked, tokens)
-        async with Crowd(found.stub, asked, tokens) as crowd:
+        async with Crowd(through(found.stub), asked, tokens) as crowd:
             await crowd.begun()
             found.workers["w1"].signal(signal.SIGTERM)
             same(await crowd.complete(), expected)
@@ -52,17 +52,17 @@ async def stopped_worker_out_of_time(folder: Path) -> dict[str, float]:
 
 async def rolling_restart(folder: Path) -> dict[str, float]:
     """Every worker is stopped and started again in turn under 16 answers at all times: none fails."""
-    tokens, over = 40, asyncio.Event()
+    tokens, enough = 40, asyncio.Event()
     async with mesh(folder, sim("w1"), sim("w2")) as found:
         async with asyncio.TaskGroup() as group:
-            streams = [group.create_task(_steadily(found, number, tokens, over)) for number in range(16)]
+            streams = [group.create_task(_steadily(found, number, tokens, enough)) for number in range(16)]
             began_s = time.monotonic()
             for worker_id, worker in found.workers.items():
                 worker.signal(signal.SIGTERM)
                 assert await worker.ended() == 0
                 await found.restart(worker_id)
             took_s = time.monotonic() - began_s
-            over.set()
+            enough.set()
         answers = [heard for stream in streams for heard in stream.result()]
         assert {heard.workers[-1] for heard in answers} == {"w1", "w2"}
         await found.idle()
@@ -74,10 +74,10 @@ async def rolling_restart(folder: Path) -> dict[str, float]:
     }
 
 
-async def _steadily(found: Mesh, number: int, tokens: int, over: asyncio.Event) -> list[Heard]:
-    """One client that asks again as soon as it has its answer, until it is over."""
-    answers = []
-    while not over.is_set():
+async def _steadily(found: Mesh, number: int, tokens: int, enough: asyncio.Event) -> list[Heard]:
+    """One client that asks again as soon as it has its answer, until it is enough."""
+    answers: list[Heard] = []
+    while not enough.is_set():
         heard = Heard(f"question {number}, for the {len(answers)}th time")
         answers.append((await listen(found.stub, heard, tokens)).complete(tokens))
     return answers

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from tests.chaos.client import Crowd, longest_gap_ms, prompts, same, undisturbed
+from tests.chaos.client import Crowd, longest_gap_ms, prompts, same, through, undisturbed
 from tests.chaos.mesh import SERVING, mesh, sim
 from tests.chaos.proxy import Proxy
 
@@ -16,7 +16,7 @@ async def cut_link(folder: Path) -> dict[str, float]:
     plan = sim("w1")
     async with Proxy(plan.port) as proxy, mesh(folder, replace(plan, advertise=proxy.address), sim("w2")) as found:
         expected = await undisturbed(found.stub, asked, tokens)
-        async with Crowd(found.stub, asked, tokens) as crowd:
+        async with Crowd(through(found.stub), asked, tokens) as crowd:
             await crowd.begun()
             proxy.cut()
             await found.engine_idle("w1")
@@ -44,7 +44,7 @@ async def silent_link(folder: Path) -> dict[str, float]:
         mesh(folder, replace(plan, advertise=proxy.address), sim("w2"), router=limits) as found,
     ):
         expected = await undisturbed(found.stub, asked, tokens)
-        async with Crowd(found.stub, asked, tokens) as crowd:
+        async with Crowd(through(found.stub), asked, tokens) as crowd:
             await crowd.begun()
             proxy.mute()
             hit = crowd.on("w1")
