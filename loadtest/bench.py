@@ -3,12 +3,14 @@
 import asyncio
 import json
 import shlex
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -28,8 +30,10 @@ from loadtest.streams import openai_sse, router_grpc, worker_grpc
 
 ITL_MS = 20.0
 WARM_UP = 5
-PAIRS = 200
 IDLE_S = 2.0
+PAIRS = 60
+PAIR_TTFT_MS, PAIR_ITL_MS = 5.0, 2.0
+"""Pace of the workers where one stream is compared with another: every process sleeps between two tokens."""
 ENVIRONMENT = {"WEFT_WORKER__MAX_RUNNING": "4096", "WEFT_WORKER__SIM__TOKEN_TEXT": MARKER}
 
 T = TypeVar("T")
@@ -57,8 +61,8 @@ class Plan:
 
     def steps(self, peers: int) -> int:
         """Measurements in all; `peers` is how many systems besides Weft, 0 where there is no harness."""
-        instant = (1 + 2 + 2 * peers) if peers else 2
-        return self.ttft_repeats + WARM_UP + self.repeats * (instant + len(self.streams) * (3 + peers))
+        added = 1 + peers if peers else 0
+        return self.ttft_repeats + WARM_UP + self.repeats * (2 + peers + added + len(self.streams) * (3 + peers))
 
 
 class Bench:
@@ -81,18 +85,19 @@ class Bench:
 
     def instant(self) -> None:
         """With workers that answer at once: memory, the first token, and what a request costs."""
-        self._say("starting the mesh")
-        with mesh("--engine", "sim", "--sim-ttft-ms", "0", "--sim-itl-ms", "0", environment=ENVIRONMENT) as weft:
+        with self._mesh(0.0, 0.0) as weft:
             self.found.ready_s = weft.ready_s
             self.found.idle_mib = {name: weft.memory_bytes(name) / 2**20 for name in weft.pids if name != "up"}
             self.found.idle_cores = _idle_cores(weft)
-            mine = ways(weft, self._harness.loadgen if self._harness else None)
+            direct, _, web = self._ways(weft)
             self._first_tokens(weft)
             for repeat in range(self._plan.repeats):
-                self._instant_weft(mine)
-                with self._peers(repeat, 0.0) as peers:
+                self._requests(direct)
+                self._requests(web)
+                with self._peers(repeat) as (workers, peers):
                     for peer in peers:
-                        self._instant_http(peer)
+                        workers.pace(0.0, 0.0)
+                        self._requests(peer)
 
     def _first_tokens(self, weft: Mesh) -> None:
         worker = Way("worker, gRPC", weft.addresses["worker-0"], [], [], weft.workers, worker_grpc)
@@ -101,33 +106,31 @@ class Bench:
         turns = ttft_in_turn([worker, *ways(weft, None)], self._plan.ttft_repeats, WARM_UP, self._tick)
         self.found.ttft_ms = asyncio.run(turns)
 
-    def _instant_weft(self, mine: Sequence[Way]) -> None:
-        direct, _, web = mine
-        self.found.requests.append(self._measured(f"requests: {direct.name}", lambda: run_requests(direct)))
-        if self._harness is None:
-            self.found.requests.append(self._measured(f"requests: {web.name}", lambda: run_requests(web)))
-            return
-        with self._harness.workers() as workers:
-            workers.pace(0.0, 0.0)
-            self._instant_http(web)
+    def _requests(self, way: Way) -> None:
+        self.found.requests.append(self._measured(f"requests: {way.name}", partial(run_requests, way)))
 
-    def _instant_http(self, way: Way) -> None:
-        assert self._harness is not None
-        reference = self._harness.reference
-        self.found.added.append(self._measured(f"first token: {way.name}", lambda: run_added(way, reference, PAIRS)))
-        self.found.requests.append(self._measured(f"requests: {way.name}", lambda: run_requests(way)))
+    def added(self) -> None:
+        """One stream at a time, in turn with a worker of the peers that is called directly."""
+        if self._harness is None:
+            return
+        with self._mesh(PAIR_TTFT_MS, PAIR_ITL_MS) as weft:
+            *_, web = self._ways(weft)
+            for repeat in range(self._plan.repeats):
+                with self._peers(repeat) as (workers, peers):
+                    for way in chain([web], peers):
+                        workers.pace(PAIR_TTFT_MS, PAIR_ITL_MS)
+                        work = partial(run_added, way, self._harness.reference, PAIRS)
+                        self.found.added.append(self._measured(f"first token: {way.name}", work))
 
     def paced(self) -> None:
         """With workers that send a token each ITL_MS: what a token costs and what many clients see."""
-        self._say("starting the mesh")
-        pace = ("--sim-ttft-ms", "0", "--sim-itl-ms", str(ITL_MS))
-        with mesh("--engine", "sim", *pace, environment=ENVIRONMENT) as weft:
-            mine = ways(weft, self._harness.loadgen if self._harness else None)
+        with self._mesh(0.0, ITL_MS) as weft:
             for repeat in range(self._plan.repeats):
-                for way in mine:
+                for way in self._ways(weft):
                     self._widths(way)
-                with self._peers(repeat, ITL_MS) as peers:
+                with self._peers(repeat) as (workers, peers):
                     for peer in peers:
+                        workers.pace(0.0, ITL_MS)
                         self._widths(peer)
 
     def _widths(self, way: Way) -> None:
@@ -137,17 +140,31 @@ class Bench:
             self.found.runs.append(run)
 
     @contextmanager
-    def _peers(self, repeat: int, itl_ms: float) -> Iterator[Iterator[Way]]:
-        """Each peer while it runs, one after the other, in an order that changes from repeat to repeat."""
+    def _mesh(self, ttft_ms: float, itl_ms: float) -> Iterator[Mesh]:
+        self._say("starting the mesh")
+        pace = ("--sim-ttft-ms", str(ttft_ms), "--sim-itl-ms", str(itl_ms))
+        with mesh("--engine", "sim", *pace, environment=ENVIRONMENT) as weft:
+            yield weft
+
+    def _ways(self, weft: Mesh) -> list[Way]:
+        return ways(weft, self._harness.loadgen if self._harness else None)
+
+    @contextmanager
+    def _peers(self, repeat: int) -> Iterator[tuple[PeerWorkers, Iterator[Way]]]:
+        """Their workers, and each peer while it runs, one after the other; the order changes with each repeat."""
         if self._harness is None:
-            yield iter(())
+            yield PeerWorkers(None), iter(())
             return
         first = repeat % len(self._systems)
-        with self._harness.workers() as workers:
-            workers.pace(0.0, itl_ms)
-            yield self._started(self._harness, workers, [*self._systems[first:], *self._systems[:first]])
+        names = [*self._systems[first:], *self._systems[:first]]
+        with (
+            self._harness.workers() as workers,
+            # Closed here, so that an error in the middle stops the peer that runs.
+            closing(self._started(self._harness, workers, names)) as peers,
+        ):
+            yield workers, peers
 
-    def _started(self, harness: Harness, workers: PeerWorkers, names: Sequence[str]) -> Iterator[Way]:
+    def _started(self, harness: Harness, workers: PeerWorkers, names: Sequence[str]) -> Generator[Way, None, None]:
         for name in names:
             self._say(f"starting {name}")
             with harness.peer(name) as peer:
@@ -204,6 +221,8 @@ def main(
 
     Example: python -m loadtest.bench --streams 10 --streams 100 --repeats 3 --no-peers
     """
+    # What was started is stopped on SIGTERM too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     console = new_console()
     plan = Plan(streams or [10, 100, 1000], tokens, repeats, ttft_repeats, quiet_wait)
     harness = _harness(peer or list(PEERS), console) if peers else None
@@ -212,6 +231,7 @@ def main(
         bench = Bench(plan, harness, progress)
         try:
             bench.instant()
+            bench.added()
             bench.paced()
         except NoPeers as error:
             raise SystemExit(str(error)) from error

@@ -13,6 +13,7 @@ RAMP_S = 1.0
 """The starts of streams are spread over this time."""
 REQUEST_CONNECTIONS = 64
 REQUEST_TIME_S = 2.5
+PAIR_TOKENS = 32
 ANSWER_LIMIT_S = 120.0
 RUN_LIMIT_S = 300.0
 MARKER = " tkn"
@@ -47,7 +48,7 @@ class Loadgen:
         """What `target` adds to the first token of `reference` in µs, one request at a time, and how many failed."""
         with tempfile.TemporaryDirectory(prefix="weft-loadgen-") as folder:
             rows = Path(folder) / "rows.csv"
-            self._run(f"{reference},{target}", c=1, n=2 * pairs, k=1, x=rows)
+            self._run(f"{reference},{target}", c=1, n=2 * pairs, k=PAIR_TOKENS, x=rows)
             with rows.open() as file:
                 return added_us(list(csv.DictReader(file)))
 

@@ -37,7 +37,7 @@ class Way:
     @property
     def client_name(self) -> str:
         """What stands in tables."""
-        return "C" if isinstance(self.client, Loadgen) else "Python"
+        return "C" if isinstance(self.client, Loadgen) else "Py"
 
 
 @dataclass(frozen=True, slots=True)

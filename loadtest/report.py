@@ -27,8 +27,8 @@ COST: list[Column[StreamRun]] = [
     ("path", lambda run: run.path_us, ".1f"),
     ("workers", lambda run: run.workers_us, ".1f"),
     ("client", lambda run: run.client_us, ".1f"),
-    ("tokens/s", lambda run: run.tokens_per_s, ",.0f"),
-    ("machine %", lambda run: run.machine_share * 100, ".0f"),
+    ("tok/s", lambda run: run.tokens_per_s, ",.0f"),
+    ("busy %", lambda run: run.machine_share * 100, ".0f"),
 ]
 SEEN: list[Column[StreamRun]] = [
     ("TTFT p50", lambda run: run.ttft_p50_ms, ",.1f"),
@@ -90,7 +90,7 @@ def _ttft(found: Figures) -> Table:
 
 
 def _added(found: Figures) -> Table:
-    title = "Added to the first token of an HTTP worker called directly, request by request"
+    title = "Added to the first token of a C worker that is called directly, the two in turn; 5 and 2 ms"
     table = _table(title, ["system"], ["runs", "pairs", "failed", *(head for head, _, _ in ADDED)])
     for name, group in _groups(found.added, lambda run: run.path).items():
         pairs, failed = sum(run.pairs for run in group), sum(run.failed for run in group)
@@ -100,7 +100,7 @@ def _added(found: Figures) -> Table:
 
 def _requests(found: Figures) -> Table:
     title = "Requests of one token, 64 at a time, no streaming over HTTP: CPU a request (µs)"
-    table = _table(title, ["system", "client"], ["runs", "failed", *(head for head, _, _ in REQUEST)])
+    table = _table(title, ["system", "by"], ["runs", "failed", *(head for head, _, _ in REQUEST)])
     for (name, client), group in _groups(found.requests, lambda run: (run.path, run.client)).items():
         table.add_row(name, client, _runs(group), str(sum(run.failed for run in group)), *_medians(group, REQUEST))
     return table
@@ -116,9 +116,7 @@ def _latency(found: Figures) -> Table:
 
 
 def _streams(found: Figures, title: str, columns: Sequence[Column[StreamRun]]) -> Table:
-    table = _table(
-        title, ["streams", "system", "client"], ["runs", "failed", "lost", *(head for head, _, _ in columns)]
-    )
+    table = _table(title, ["streams", "system", "by"], ["runs", "failed", "lost", *(head for head, _, _ in columns)])
     width = None
     groups = _groups(found.runs, lambda run: (run.streams, run.path, run.client))
     for (streams, name, client), group in sorted(groups.items(), key=lambda item: item[0][0]):
@@ -134,7 +132,7 @@ def _streams(found: Figures, title: str, columns: Sequence[Column[StreamRun]]) -
 def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for head in left:
-        table.add_column(head)
+        table.add_column(head, no_wrap=True)
     for head in right:
         table.add_column(head, justify="right")
     return table
@@ -168,11 +166,11 @@ def notes(found: Figures) -> str:
         f"{found.machine}; {found.when}",
         "Medians. runs: those that count of all; others used at least 0.4 cores in the rest"
         + (f" (over all runs {median(others):.2f} in the median, {max(others):.2f} at most)." if others else "."),
-        "lost: tokens that never came, came twice or out of order. machine %: busy share of all cores.",
+        "lost: tokens that never came, came twice or out of order. busy %: share of all cores.",
     ]
     if any(run.client == "C" for run in found.requests):
         lines += [
-            "Client C is the peers' load generator, the same for every system; Python is this repository's own.",
+            "by: C is the peers' load generator, the same for every system; Py is this repository's own, over gRPC.",
             "Weft's workers are its own sim engine over gRPC; the peers' are written in C, over HTTP.",
             f"The idle mesh used {found.idle_cores:.2f} cores while the peers ran.",
         ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import grpc.aio
 
+from loadtest.loadgen import MARKER
 from weft.chat.v1 import chat_pb2
 from weft.router.v1 import router_pb2
 from weft.router.v1.router_pb2_grpc import RouterServiceStub
@@ -107,7 +108,8 @@ async def router_grpc(address: str) -> AsyncIterator[Ask]:
 async def openai_sse(address: str) -> AsyncIterator[Ask]:
     """POST /v1/chat/completions, streamed, a connection for each answer.
 
-    A bare reader of chunked lines: a whole HTTP client would cost more than what it measures.
+    A bare reader of chunked lines: a whole HTTP client would cost more than what it measures. A chunk counts as one
+    token, or as many as it has MARKERs.
     """
     host, port = address.rsplit(":", 1)
 
@@ -125,7 +127,7 @@ async def openai_sse(address: str) -> AsyncIterator[Ask]:
                 return watch.seen
             while line := await reader.readline():
                 if line.startswith(b'data: {"id"') and b'"delta":{"content":' in line:
-                    watch.tokens(-1, 1)
+                    watch.tokens(-1, max(1, line.count(MARKER.encode())))
                 elif line.startswith(b'data: {"error"'):
                     watch.seen.failed = line.decode().strip()
                 elif line.startswith(b"data: [DONE]"):
