@@ -12,7 +12,7 @@ from services.router.core.estimate import Estimates
 from services.router.core.pick import Chosen, Pick, Refusal, Wanted, explain, pick
 from services.router.core.policies import USES_PREFIXES, Ask, Weights
 from services.router.core.prefix import BLOCK_BYTES, block_hashes, prompt_bytes
-from services.router.core.rates import Rates
+from services.router.core.rates import Rates, Speed
 from services.router.core.reason import reason
 from services.router.core.reservation import Reservation
 from services.router.core.table import WorkerTable
@@ -54,6 +54,7 @@ class Placer:
     def __init__(self, table: WorkerTable, policy: str, weights: Weights, rng: random.Random) -> None:
         self._table = table
         self._weights = weights
+        self._speed_at_first = Speed(0.0, 1.0 / weights.prefill_tokens_per_s)
         self._rng = rng
         self._models: dict[str, _Model] = {}
         self.policy = policy
@@ -88,8 +89,7 @@ class Placer:
         worker = chosen.worker
         self._model(wanted.model).last = worker.worker_id
         uncached_tokens = ask.prompt_tokens - ask.cached_tokens.get(worker.worker_id, 0)
-        output_tokens = self.estimates.output_tokens(wanted.model, need.max_tokens)
-        reserved = self._table.reserve(worker.worker_id, uncached_tokens, output_tokens, now_s)
+        reserved = self._table.reserve(worker.worker_id, uncached_tokens, ask.output_tokens, now_s)
         self._remember(worker, need)
         return Placed(worker, self._why(chosen), need, wanted.model, reserved)
 
@@ -107,8 +107,10 @@ class Placer:
 
     def first_token(self, placed: Placed, now_s: float) -> None:
         """The first token came: the prompt is prefilled."""
-        tokens = reservation.first_token(placed.reservation, now_s)
-        self._model(placed.model).rates.prefilled(tokens, now_s - placed.reservation.placed_s, now_s)
+        tokens, elapsed_s = reservation.first_token(placed.reservation), now_s - placed.reservation.placed_s
+        model = self._model(placed.model)
+        model.rates.prefilled(tokens, elapsed_s, now_s, self._speed_at_first)
+        placed.worker.rates.prefilled(tokens, elapsed_s, now_s, model.rates.speed or self._speed_at_first)
 
     def release(self, placed: Placed, *, finished: bool | None, output_tokens: int = 0) -> None:
         """The answer left the worker; see `WorkerTable.release`. The length of a finished one is learned."""
@@ -117,20 +119,20 @@ class Placer:
             self.estimates.answer_ended(placed.model, output_tokens)
 
     def _ask(self, wanted: Wanted, need: Need, now_s: float, rng: random.Random) -> Ask:
-        model, weights = self._model(wanted.model), self._weights
+        model = self._model(wanted.model)
         prompt_tokens = self.estimates.prompt_tokens(wanted.model, need.prompt_bytes)
         per_block = BLOCK_BYTES / self.estimates.bytes_per_token(wanted.model)
         matched = self._table.prefixes.match(need.hashes) if need.hashes else {}
-        prior_s, weight = weights.prior_s, model.rates.weight(now_s)
-        tokens = model.rates.tokens * weight + weights.prefill_tokens_per_s * prior_s
         return Ask(
             prompt_tokens=prompt_tokens,
+            output_tokens=self.estimates.output_tokens(wanted.model, need.max_tokens),
             cached_tokens={name: min(prompt_tokens, round(blocks * per_block)) for name, blocks in matched.items()},
             session_id=need.session_id,
-            fleet_rate=tokens / (model.rates.seconds * weight + prior_s),
+            fleet=model.rates.speed or self._speed_at_first,
+            usual_tokens=model.rates.tokens / model.rates.count if model.rates.count else 0.0,
             last=model.last,
             now_s=now_s,
-            weights=weights,
+            weights=self._weights,
             rng=rng,
         )
 

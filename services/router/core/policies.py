@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from services.router.core.rates import Speed
 from services.router.core.worker import Worker
 
+STEP_AT_FIRST_S = 0.02
+"""Time of a step on a worker that has reported none."""
 _MASK = (1 << 64) - 1
 
 
@@ -19,11 +22,11 @@ _MASK = (1 << 64) - 1
 class Weights:
     """What the settings say about placing; ranges and meanings stand in services/kit/settings/router.py."""
 
-    recompute: float = 2.0
+    recompute: float = 4.0
+    crowding: float = 0.1
     wait_scale_s: float = 1.0
     session_bound: float = 1.25
     prefill_tokens_per_s: float = 5000.0
-    prior_s: float = 0.5
     prefix_blocks_per_worker: int = 32_768
 
 
@@ -32,14 +35,17 @@ class Ask:
     """One request as the policies see it, and what else a score may depend on.
 
     `cached_tokens` says how much of the prompt each worker is thought to hold; who holds none may be left out.
-    `fleet_rate` is the prompt tokens per second of the model's workers, each on its own. `last` is the worker that the
-    model's last pick chose.
+    `output_tokens` are expected of the answer. `fleet` is the speed of the model's workers on the whole, and
+    `usual_tokens` the prompt tokens that one has to prefill until a first token. `last` is the worker that the model's
+    last pick chose.
     """
 
     prompt_tokens: int = 0
     cached_tokens: Mapping[str, int] = field(default_factory=dict)
     session_id: str = ""
-    fleet_rate: float = 5000.0
+    output_tokens: int = 256
+    fleet: Speed = field(default_factory=lambda: Speed(0.0, 1 / 5000))
+    usual_tokens: float = 0.0
     last: str = ""
     now_s: float = 0.0
     weights: Weights = field(default_factory=Weights)
@@ -50,13 +56,15 @@ class Ask:
 class Parts:
     """What a score was made of: requests on the worker, the prompt's share in its cache, and seconds to wait there.
 
-    `queue_s` passes before the prompt's own prefill begins, and `prefill_s` is that prefill.
+    `queue_s` passes before the prompt's own prefill begins, and `prefill_s` is that prefill. `crowd_s` is how much
+    longer the answer takes after that among those it shares the worker with.
     """
 
     busy: int
     cached_share: float
     queue_s: float
     prefill_s: float
+    crowd_s: float
 
 
 Scores = Callable[[Sequence[Worker], Ask], list[float]]
@@ -90,12 +98,12 @@ def power_of_two(fit: Sequence[Worker], ask: Ask) -> list[float]:
 
 
 def token_aware(fit: Sequence[Worker], ask: Ask) -> list[float]:
-    """1 for a first token at once, 0 for one that never comes: 1 / (1 + expected wait / `wait_scale_s`).
+    """1 for no wait, 0 for one without end: 1 / (1 + expected wait / `wait_scale_s`).
 
-    The wait is for the tokens that are queued and for those of this prompt that are not cached, at the worker's rate.
+    The wait is for the tokens that are queued and for those of this prompt that are not cached, at the worker's rate,
+    and, `crowding` times as heavy, for others' share of the steps that generate the answer.
     """
-    scale_s = ask.weights.wait_scale_s
-    return [scale_s / (scale_s + queue_s + prefill_s) for queue_s, prefill_s in _waits(fit, ask)]
+    return [_worth(queue_s + prefill_s, crowd_s, ask.weights) for queue_s, prefill_s, crowd_s in _waits(fit, ask)]
 
 
 def prefix_aware(fit: Sequence[Worker], ask: Ask) -> list[float]:
@@ -104,8 +112,9 @@ def prefix_aware(fit: Sequence[Worker], ask: Ask) -> list[float]:
     Computing again what another worker holds delays whoever comes next and fills a second cache, so a cached prefix is
     worth more than the time that it saves this request.
     """
-    scale_s, recompute = ask.weights.wait_scale_s, ask.weights.recompute
-    return [scale_s / (scale_s + queue_s + recompute * prefill_s) for queue_s, prefill_s in _waits(fit, ask)]
+    weights, recompute = ask.weights, ask.weights.recompute
+    waits = _waits(fit, ask)
+    return [_worth(queue_s + recompute * prefill_s, crowd_s, weights) for queue_s, prefill_s, crowd_s in waits]
 
 
 def session(fit: Sequence[Worker], ask: Ask) -> list[float]:
@@ -158,36 +167,41 @@ def parts(fit: Sequence[Worker], ask: Ask) -> list[Parts]:
     """What the scores are made of, in the same order."""
     prompt_tokens = max(1, ask.prompt_tokens)
     return [
-        Parts(worker.busy, min(1.0, ask.cached_tokens.get(worker.worker_id, 0) / prompt_tokens), queue_s, prefill_s)
-        for worker, (queue_s, prefill_s) in zip(fit, _waits(fit, ask), strict=True)
+        Parts(worker.busy, min(1.0, ask.cached_tokens.get(worker.worker_id, 0) / prompt_tokens), *waits)
+        for worker, waits in zip(fit, _waits(fit, ask), strict=True)
     ]
 
 
-def _waits(fit: Sequence[Worker], ask: Ask) -> list[tuple[float, float]]:
-    """For each worker, seconds until the prompt's prefill begins and seconds that it takes."""
-    cached, prompt_tokens = ask.cached_tokens, ask.prompt_tokens
-    prior_s, now_s = ask.weights.prior_s, ask.now_s
-    prior_tokens = ask.fleet_rate * prior_s
+def _worth(wait_s: float, crowd_s: float, weights: Weights) -> float:
+    """1 for no wait; it halves at `wait_scale_s`."""
+    return weights.wait_scale_s / (weights.wait_scale_s + wait_s + weights.crowding * crowd_s)
+
+
+def _waits(fit: Sequence[Worker], ask: Ask) -> list[tuple[float, float, float]]:
+    """For each worker, seconds until the prompt's prefill begins, seconds that it takes, and those lost to others."""
+    cached, prompt_tokens, fleet = ask.cached_tokens, ask.prompt_tokens, ask.fleet
+    usual_s = fleet.first_s + fleet.token_s * ask.usual_tokens
+    step_s = _step_s(fit)
     waits = []
     for worker in fit:
-        # The worker's own evidence, and `prior_s` seconds of the fleet's, so that a rate is never unknown.
-        evidence, weight = worker.rates, worker.rates.weight(now_s)
-        rate = (evidence.tokens * weight + prior_tokens) / (evidence.seconds * weight + prior_s)
+        speed = worker.rates.expected(fleet, ask.now_s)
+        slowness = (speed.first_s + speed.token_s * ask.usual_tokens) / usual_s if usual_s else 1.0
         own_tokens = max(0, prompt_tokens - cached.get(worker.worker_id, 0))
-        waits.append((worker.pending_tokens / rate + _place_wait_s(worker), own_tokens / rate))
+        busy, at_once = worker.busy, max(1, worker.hello.max_running if worker.hello else 1)
+        queue_s = speed.first_s + speed.token_s * worker.pending_tokens
+        if busy >= at_once and worker.in_flight:
+            # Places come free at the pace at which the expected tokens of those under way are generated.
+            answer_s = worker.output_tokens / worker.in_flight * slowness * step_s
+            queue_s += (busy - at_once + 1) / at_once * answer_s
+        crowd_s = ask.output_tokens * slowness * step_s * busy / at_once
+        waits.append((queue_s, speed.token_s * own_tokens, crowd_s))
     return waits
 
 
-def _place_wait_s(worker: Worker) -> float:
-    """Seconds until the worker has a place to run one more; 0 while it has one.
-
-    Places come free at the pace at which the expected tokens of those under way are generated.
-    """
-    hello = worker.hello
-    if hello is None or worker.busy < hello.max_running or not worker.in_flight:
-        return 0.0
-    answer_s = worker.output_tokens / worker.in_flight * worker.rates.step_time_s
-    return (worker.busy - hello.max_running + 1) / max(1, hello.max_running) * answer_s
+def _step_s(fit: Sequence[Worker]) -> float:
+    """Mean time of a step on these workers; a single worker's own swings with what it happens to batch."""
+    known = [worker.rates.step_time_s for worker in fit if worker.rates.step_time_s]
+    return sum(known) / len(known) if known else STEP_AT_FIRST_S
 
 
 def _uniform(key: int) -> float:

@@ -77,8 +77,8 @@ def reported(worker: Worker) -> None:
     worker.acknowledged.clear()
 
 
-def first_token(found: Reservation, now_s: float) -> int:
-    """The prompt is prefilled; the tokens that this took since the answer was placed, or 0 where that says nothing."""
+def first_token(found: Reservation) -> int:
+    """The prompt is prefilled: so many tokens were, since the answer was placed; 0 where that says nothing of speed."""
     if found.prefilled or found.standing is Standing.RELEASED:
         return 0
     found.prefilled = True
@@ -87,9 +87,7 @@ def first_token(found: Reservation, now_s: float) -> int:
         found.worker.unreported_tokens -= found.uncached_tokens
     if found.ahead_tokens < 0:
         return 0
-    tokens = found.ahead_tokens + found.uncached_tokens
-    found.worker.rates.prefilled(tokens, now_s - found.placed_s, now_s)
-    return tokens
+    return found.ahead_tokens + found.uncached_tokens
 
 
 def release(found: Reservation) -> bool:

@@ -8,11 +8,16 @@ import pytest
 
 from services.router.core.pick import Chosen, Wanted, pick
 from services.router.core.policies import POLICIES, Ask, Weights, free_share
-from services.router.core.rates import HALF_LIFE_S, Rates
+from services.router.core.rates import HALF_LIFE_S, Rates, Speed
 from services.router.core.worker import Worker
 from tests.unit.router.rows import worker
 
-FAST, SLOW = Rates(tokens=40_000, seconds=4), Rates(tokens=40_000, seconds=16)
+FAST, SLOW = Speed(0.01, 1e-4), Speed(0.04, 4e-4)
+
+
+def at(speed: Speed, **fields: float) -> Rates:
+    """Evidence of this speed, seen at time 0."""
+    return Rates(speed, count=1.0, **fields)
 
 
 def chosen(policy: str, workers: list[Worker], ask: Ask) -> str:
@@ -59,7 +64,7 @@ def chosen(policy: str, workers: list[Worker], ask: Ask) -> str:
         ),
         pytest.param(
             "token_aware",
-            [worker("a", rates=SLOW), worker("b", queued_tokens=1000, rates=FAST)],
+            [worker("a", rates=at(SLOW)), worker("b", queued_tokens=1000, rates=at(FAST))],
             Ask(1000),
             "b",
             id="token_aware: a slow worker is slower than a short queue",
@@ -67,8 +72,8 @@ def chosen(policy: str, workers: list[Worker], ask: Ask) -> str:
         pytest.param(
             "token_aware",
             [
-                worker("a", in_flight=5, output_tokens=500, rates=Rates(step_time_s=0.1)),
-                worker("b", in_flight=3, queued_tokens=5000),
+                worker("a", in_flight=5, output_tokens=2500, rates=Rates(step_time_s=0.1)),
+                worker("b", in_flight=3, queued_tokens=9000),
             ],
             Ask(100),
             "b",
@@ -83,21 +88,21 @@ def chosen(policy: str, workers: list[Worker], ask: Ask) -> str:
         ),
         pytest.param(
             "prefix_aware",
-            [worker("a", queued_tokens=9000), worker("b")],
+            [worker("a", queued_tokens=15_000), worker("b")],
             Ask(4000, {"a": 3500}),
             "b",
             id="prefix_aware: but not any wait",
         ),
         pytest.param(
             "prefix_aware",
-            [worker("a", queued_tokens=700), worker("b")],
+            [worker("a", queued_tokens=1300), worker("b")],
             Ask(300, {"a": 300}),
             "b",
             id="prefix_aware: a short prompt is soon computed again",
         ),
         pytest.param(
             "prefix_aware",
-            [worker("a", rates=SLOW), worker("b", rates=FAST)],
+            [worker("a", rates=at(SLOW)), worker("b", rates=at(FAST))],
             Ask(4000, {"a": 2000}),
             "b",
             id="prefix_aware: a slow worker's half is no gain",
@@ -113,6 +118,13 @@ def chosen(policy: str, workers: list[Worker], ask: Ask) -> str:
 )
 def test_policies_choose(policy: str, workers: list[Worker], ask: Ask, expected: str) -> None:
     assert chosen(policy, workers, ask) == expected
+
+
+def test_answers_go_where_fewer_are_under_way_though_no_prompt_waits() -> None:
+    workers = [worker("a", in_flight=2), worker("b", in_flight=1), worker("c", in_flight=3)]
+    for policy in ("token_aware", "prefix_aware"):
+        assert chosen(policy, workers, Ask(10)) == "b"
+        assert chosen(policy, workers, Ask(10, weights=Weights(crowding=0.0))) == "a"
 
 
 def test_scores_fall_from_idle_to_full() -> None:
@@ -135,7 +147,7 @@ def test_power_of_two_never_takes_the_worst() -> None:
 
 
 def test_slow_evidence_fades_so_that_a_worker_is_tried_again() -> None:
-    workers = [worker("a", rates=Rates(tokens=1000, seconds=1)), worker("b", prefill_tokens=600)]
+    workers = [worker("a", rates=at(Speed(0.0, 1e-3))), worker("b", prefill_tokens=600)]
     assert chosen("token_aware", workers, Ask(1000)) == "b"
     assert chosen("token_aware", workers, Ask(1000, now_s=10 * HALF_LIFE_S)) == "a"
 
@@ -185,7 +197,7 @@ def test_every_score_is_from_0_to_1_whatever_the_workers_say() -> None:
                 max_running=rng.randrange(5),
                 max_waiting=6,
                 queued_tokens=rng.randrange(10**6),
-                rates=Rates(rng.random() * 1e5, rng.random() * 100, 0.0, rng.random()),
+                rates=at(Speed(rng.random(), rng.random()), step_time_s=rng.random()),
             )
             for i in range(rng.randrange(1, 9))
         ]
