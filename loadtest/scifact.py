@@ -94,7 +94,7 @@ async def mesh(folder: Path) -> AsyncIterator[str]:
         embedder={"port": embedder, "admin_port": free_port()},
         retriever={"port": retriever, "admin_port": free_port(), "embedder": f"127.0.0.1:{embedder}"},
     )
-    environment = {**os.environ, **to_environment(settings), "WEFT_SUPERVISED": "1"}
+    environment = {**os.environ, **to_environment(settings), "WEFT_SUPERVISED": str(os.getpid())}
     async with AsyncExitStack() as stack:
         for module, port in (("services.embedder", embedder), ("services.retriever", retriever)):
             process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, env=environment, cwd=_ROOT)

@@ -17,7 +17,7 @@ async def running(module: str, environment: Mapping[str, str]) -> AsyncIterator[
     path = os.pathsep.join([str(ROOT), str(ROOT / "gen")])
     process = psutil.Popen(
         [sys.executable, "-m", module],
-        env={**os.environ, **environment, "PYTHONPATH": path, "WEFT_SUPERVISED": "1"},
+        env={**os.environ, **environment, "PYTHONPATH": path, "WEFT_SUPERVISED": str(os.getpid())},
         cwd=ROOT,
     )
     try:
