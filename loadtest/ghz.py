@@ -1,7 +1,7 @@
 """`python -m loadtest.ghz`: whole StreamChat calls under ghz, as an outside client makes them. It looks at no token.
 
-ghz times a call from its start to the end of its stream, so its latencies hold the whole answer; for the first token
-and the time between tokens there is `loadtest.bench`.
+ghz times a call from its start to the end of its stream, so its latencies hold the whole answer; an answer that
+failed after it began ends with OK and a `failed` event, which ghz does not see. `loadtest.bench` looks at every token.
 """
 
 import json

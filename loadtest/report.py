@@ -9,10 +9,20 @@ from typing import Annotated, TypeVar
 
 import typer
 from rich import box
-from rich.console import Console, Group
+from rich.console import Console
 from rich.table import Table
 
-from loadtest.figures import AddedRun, Disturbed, Figures, RequestRun, StreamRun, middle, quantile, undisturbed
+from loadtest.figures import (
+    QUIET_CORES,
+    AddedRun,
+    Disturbed,
+    Figures,
+    RequestRun,
+    StreamRun,
+    middle,
+    quantile,
+    undisturbed,
+)
 
 WIDTH = 100
 """Tables fit this many columns, and take them all where the output is no terminal."""
@@ -107,7 +117,7 @@ def _requests(found: Figures) -> Table:
 
 
 def _cost(found: Figures) -> Table:
-    title = "CPU a token (µs). path: every process between client and workers"
+    title = "CPU a token (µs); path: every process between clients and workers"
     return _streams(found, title, COST)
 
 
@@ -130,7 +140,8 @@ def _streams(found: Figures, title: str, columns: Sequence[Column[StreamRun]]) -
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    # The box has a space between columns, so that no padding is needed.
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0)
     for head in left:
         table.add_column(head, no_wrap=True)
     for head in right:
@@ -164,22 +175,32 @@ def notes(found: Figures) -> str:
     others = [run.other_cores for run in runs]
     lines = [
         f"{found.machine}; {found.when}",
-        "Medians. runs: those that count of all; others used at least 0.4 cores in the rest"
-        + (f" (over all runs {median(others):.2f} in the median, {max(others):.2f} at most)." if others else "."),
+        f"Medians. runs: those that count of all; in the rest others used {QUIET_CORES:g} cores or more"
+        + (f" (over all runs {median(others):.2f}, {max(others):.2f} at most)." if others else "."),
         "lost: tokens that never came, came twice or out of order. busy %: share of all cores.",
     ]
     if any(run.client == "C" for run in found.requests):
         lines += [
-            "by: C is the peers' load generator, the same for every system; Py is this repository's own, over gRPC.",
-            "Weft's workers are its own sim engine over gRPC; the peers' are written in C, over HTTP.",
+            "by: C is the peers' load generator, the same for every system; Py is Weft's own, over gRPC.",
+            "Weft's workers are its sim engine over gRPC, which makes a step of its whole batch at once: a first token",
+            "waits for the next step, half of one on average. The peers' are in C, with a clock for each answer.",
             f"The idle mesh used {found.idle_cores:.2f} cores while the peers ran.",
+        ]
+    answers: list[StreamRun | RequestRun] = [*found.runs, *found.requests]
+    for run in answers:
+        lines += [
+            f"{run.path}, by {run.client}: {count} answers ended with {kind}" for kind, count in run.errors.items()
         ]
     return "\n".join(lines)
 
 
 def show(found: Figures, to: Console) -> None:
     """Prints everything."""
-    to.print(Group(*tables(found)))
+    for table in tables(found):
+        # Printed on its own, since a table breaks its title at its own width.
+        title, table.title = table.title, None
+        to.print(f"{title}", style="bold", highlight=False)
+        to.print(table)
     to.print(notes(found), style="dim", highlight=False)
 
 
@@ -190,6 +211,8 @@ def markdown(found: Figures) -> str:
         for table in tables(found):
             title, table.title, table.box = table.title, None, box.MARKDOWN
             table.pad_edge, table.padding = True, (0, 1)
+            for row in table.rows:
+                row.end_section = False
             to.print(f"**{title}**\n", highlight=False)
             to.print(table)
         to.print(notes(found), highlight=False)
