@@ -157,11 +157,11 @@ async def scrape(admin_port: int) -> dict[str, float]:
 
 @asynccontextmanager
 async def mesh(
-    folder: Path, *plans: Plan, router: Mapping[str, Any] | None = None, note: str = ""
+    folder: Path, *plans: Plan, router: Mapping[str, Any] | None = None, notes: Sequence[str] = ()
 ) -> AsyncIterator[Mesh]:
     """A mesh whose workers all serve; every process has ended when the block is left.
 
-    An error in the block gets what the processes said, and `note`, such as a seed.
+    An error in the block gets what the processes said, and `notes`, such as a seed.
     """
     found = Mesh(folder, plans, router or {})
     processes = [found.router, *found.workers.values()]
@@ -171,7 +171,7 @@ async def mesh(
         await found.serving()
         yield found
     except BaseException as error:
-        error.add_note(note)
+        error.add_note("; ".join(notes))
         for process in processes:
             error.add_note(f"--- {process.name}\n{process.log[-LOG_TAIL:]}")
         raise

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.chaos.scenarios import clients, deaths, hangs, leaving, links, llamacpp, poison, routers, web
+from tests.chaos.scenarios import clients, deaths, hangs, leaving, links, llamacpp, poison, routers, storm, web
 
 Figures = dict[str, float]
 """What was measured; the unit is the name's last word."""
@@ -24,5 +24,6 @@ SCENARIOS: dict[str, Scenario] = {
     "killed_llamacpp_worker": llamacpp.killed_llamacpp_worker,
     "worker_that_dies_on_every_request": poison.worker_that_dies_on_every_request,
     "request_that_kills": poison.request_that_kills,
+    "storm": storm.storm,
     "killed_worker_behind_envoy": web.killed_worker_behind_envoy,
 }

@@ -21,6 +21,8 @@ WINDOW_BYTES = 4096
 BUFFER_BYTES = 16_384
 FLOOD_TOKENS = 30_000
 MEMORY_LIMIT_BYTES = 64 * 2**20
+STALL_LIMIT_S = 2.0
+"""No answer may be silent for so long beside it: far above what is measured, and below what a held-up router shows."""
 
 
 async def clients_that_leave(folder: Path) -> dict[str, float]:
@@ -28,7 +30,7 @@ async def clients_that_leave(folder: Path) -> dict[str, float]:
     chance = random.Random(SEED)
     # Less than half of them fit the workers at once, so that many wait.
     plans = [sim(worker_id, itl_ms=50, max_running=40) for worker_id in ("w1", "w2")]
-    async with mesh(folder, *plans, note=f"seed {SEED}") as found:
+    async with mesh(folder, *plans, notes=[f"seed {SEED}"]) as found:
         alone_ms = [await _cancel_alone(found, number) for number in range(5)]
         await asyncio.gather(
             *(_leave(found.stub, prompt, chance.uniform(0, LEAVE_WITHIN_S)) for prompt in prompts(LEAVERS, SEED))
@@ -90,7 +92,7 @@ async def client_that_takes_nothing(folder: Path) -> dict[str, float]:
         assert produced < FLOOD_TOKENS, "the answer was over before its client could be cut"
         grew_bytes = found.router.memory_bytes() - memory_bytes
         assert grew_bytes < MEMORY_LIMIT_BYTES
-    assert max(heard.longest_gap_s for heard in others) < 1.0
+    assert max(heard.longest_gap_s for heard in others) < STALL_LIMIT_S
     return {
         "itl_p99_before_ms": _itl_p99_ms(before),
         "itl_p99_beside_ms": _itl_p99_ms(others),

@@ -24,7 +24,7 @@ async def hung_worker(folder: Path) -> dict[str, float]:
             await crowd.moved(hit)
             found.workers["w1"].signal(signal.SIGCONT)
             same(await crowd.complete(), expected)
-            assert all(heard.workers == ["w1", "w2"] for heard in hit)
+            assert all(heard.moved for heard in hit)
         await found.state("w1", SERVING)
         await found.engine_idle("w1", "w2")
         await found.idle()

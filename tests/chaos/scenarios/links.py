@@ -23,7 +23,7 @@ async def cut_link(folder: Path) -> dict[str, float]:
             same(await crowd.complete(), expected)
             hit = crowd.on("w1")
             assert hit, "the worker behind the link had no answer"
-            assert all(heard.workers == ["w1", "w2"] for heard in hit)
+            assert all(heard.moved for heard in hit)
         proxy.heal()
         row = await found.state("w1", SERVING)
         assert row.restarts == 0
@@ -52,7 +52,7 @@ async def silent_link(folder: Path) -> dict[str, float]:
             await crowd.moved(hit)
             proxy.heal()
             same(await crowd.complete(), expected)
-            assert all(heard.workers == ["w1", "w2"] for heard in hit)
+            assert all(heard.moved for heard in hit)
         await found.state("w1", SERVING)
         await found.engine_idle("w1", "w2")
         await found.idle()

@@ -7,9 +7,11 @@ from pathlib import Path
 from tests.chaos.client import Crowd, Heard, listen, longest_gap_ms, prompts, same, through, undisturbed
 from tests.chaos.mesh import Plan, mesh, sim
 from tests.chaos.poisoned_worker import POISON
+from weft.router.v1 import router_pb2
 
 ATTEMPTS = 2
-DEATHS = 3
+AWAY = router_pb2.Worker.STATE_AWAY
+DEATHS = 2
 
 
 def poisoned(worker_id: str) -> Plan:
@@ -50,7 +52,8 @@ async def request_that_kills(folder: Path) -> dict[str, float]:
             killer = await listen(found.stub, Heard(f"a spoon of {POISON}"), tokens)
             answers = await crowd.over()
         _given_up(killer)
-        dead = [worker_id for worker_id, worker in found.workers.items() if worker.has_ended]
+        table = await found.table(lambda table: sum(row.state == AWAY for row in table) >= ATTEMPTS)
+        dead = [row.worker_id for row in table if row.state == AWAY]
         assert len(dead) == ATTEMPTS, dead
         unharmed = [heard for heard in answers if heard.workers[0] not in dead]
         assert unharmed
