@@ -1,13 +1,14 @@
 """Every scenario by its name. Each takes a folder for logs, raises when a promise is broken, and returns figures."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.scenarios import clients, deaths, hangs, leaving, links, llamacpp, poison, routers, storm, web
 
 Figures = dict[str, float]
 """What was measured; the unit is the name's last word."""
-Scenario = Callable[[Path], Awaitable[Figures]]
+Scenario = Callable[[Path], Coroutine[Any, Any, Figures]]
 
 SCENARIOS: dict[str, Scenario] = {
     "killed_worker": deaths.killed_worker,
