@@ -28,9 +28,9 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        # Whoever waits for bytes, or to be let through, finds the connection gone.
         self.cut()
-        for task in self._tasks:
-            task.cancel()
+        self._open.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
@@ -72,6 +72,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
             self._writers.add(far_writer)
+            if self._refuses:
+                far_writer.transport.abort()
             self.connections += 1
             ways = [
                 asyncio.create_task(self._pump(reader, far_writer)),
