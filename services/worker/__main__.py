@@ -21,7 +21,7 @@ from services.worker.board import Board
 from services.worker.convert import from_about
 from services.worker.desk import Desk, DeskLimits
 from services.worker.engines.reader.engine import open_reader
-from services.worker.engines.sim import open_sim
+from services.worker.engines.sim.engine import open_sim
 from services.worker.metrics import WorkerMetrics
 from services.worker.ports import Engine, Sink
 from services.worker.registration import Registration

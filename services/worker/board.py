@@ -28,6 +28,7 @@ class Board:
 
     def __init__(self, metrics: WorkerMetrics, now: Now) -> None:
         self._routes: dict[int, Route] = {}
+        self._listeners: set[Link] = set()
         self._metrics = metrics
         self._now = now
         self._idle = asyncio.Event()
@@ -39,6 +40,14 @@ class Board:
 
     def __len__(self) -> int:
         return len(self._routes)
+
+    def listen(self, link: Link) -> None:
+        """The link hears of every change of the prefix cache from now on, until `forget`."""
+        self._listeners.add(link)
+
+    def forget(self, link: Link) -> None:
+        """The link hears of no more changes."""
+        self._listeners.discard(link)
 
     def add(self, key: int, route: Route) -> None:
         """Tokens of `key` go to `route` from now on, until it ends."""
@@ -69,9 +78,11 @@ class Board:
                 message = messages[link] = pb.AttachResponse()
             return message
 
-        for key, prompt_tokens in step.started:
+        for key, prompt_tokens, cached_tokens in step.started:
             if route := routes.get(key):
-                message_to(route.link).started.add(request=route.request, prompt_tokens=prompt_tokens)
+                message_to(route.link).started.add(
+                    request=route.request, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens
+                )
         count = 0
         for key, first, ids, text, logprobs in step.tokens:
             route = routes.get(key)
@@ -85,6 +96,10 @@ class Board:
         for key, outcome in step.ended:
             if route := routes.pop(key, None):
                 message_to(route.link).ended.append(self._settle(route, outcome))
+        if step.cache is not None:
+            events = convert.from_cache(step.cache)
+            for link in self._listeners:
+                message_to(link).kv_events.extend(events)
         self._send(messages, step.load)
         self._count(step.load, count)
         if not routes:
@@ -114,6 +129,7 @@ class Board:
     def _count(self, load: EngineLoad, tokens: int) -> None:
         self._metrics.running.set(load.running)
         self._metrics.waiting.set(load.waiting)
+        self._metrics.kv_usage.set(load.kv_usage)
         if tokens:
             self._metrics.tokens.inc(tokens)
             self._metrics.steps.inc()
@@ -124,6 +140,9 @@ class Board:
         self._metrics.count(error)
         self._send({link: pb.AttachResponse(ended=[convert.from_outcome(request, error)])}, load)
 
-    def report(self, link: Link, load: EngineLoad, hello: pb.Hello | None = None) -> None:
-        """Sends a reading, and with the first one who the worker is."""
-        self._send({link: pb.AttachResponse(hello=hello)}, load)
+    def report(
+        self, link: Link, load: EngineLoad, hello: pb.Hello | None = None, cached: tuple[int, ...] | None = None
+    ) -> None:
+        """Sends a reading, and with it who the worker is or what its prefix cache holds."""
+        events = convert.from_cached(cached) if cached is not None else ()
+        self._send({link: pb.AttachResponse(hello=hello, kv_events=events)}, load)

@@ -7,6 +7,7 @@ from google.rpc import code_pb2
 from services.kit.errors import InvalidArgument, WeftError, rpc_code, seconds_to_duration
 from services.worker.ports import (
     About,
+    CacheChange,
     Conversation,
     EngineLoad,
     Finish,
@@ -119,14 +120,37 @@ def from_about(about: About, *, worker_id: str, incarnation: str, max_waiting: i
         incarnation=incarnation,
         model=about.model,
         engine=about.engine,
-        limits=pb.Limits(max_running=about.max_running, max_waiting=max_waiting, context_tokens=about.context_tokens),
+        limits=pb.Limits(
+            max_running=about.max_running,
+            max_waiting=max_waiting,
+            context_tokens=about.context_tokens,
+            longest_step=seconds_to_duration(about.longest_step_s) if about.longest_step_s else None,
+        ),
         capabilities=pb.Capabilities(
             exact_resume=about.exact_resume,
             position_keyed_sampling=about.position_keyed_sampling,
             logprobs=about.logprobs,
+            kv_events=about.kv_events,
+            replays_penalties=about.replays_penalties,
         ),
         tokenizer_fingerprint=about.tokenizer_fingerprint,
+        kv_block_size=about.kv_block_size,
     )
+
+
+def from_cache(change: CacheChange) -> list[pb.KvEvent]:
+    """One event for what was stored and one for what was removed; nothing is in both."""
+    events = []
+    if change.removed:
+        events.append(pb.KvEvent(removed=pb.KvRemoved(prefix_hashes=change.removed)))
+    if change.stored:
+        events.append(pb.KvEvent(stored=pb.KvStored(prefix_hashes=change.stored)))
+    return events
+
+
+def from_cached(hashes: tuple[int, ...]) -> list[pb.KvEvent]:
+    """The whole cache, for a router that may remember other things of this worker."""
+    return [pb.KvEvent(cleared=pb.KvCleared()), *from_cache(CacheChange(hashes, ()))]
 
 
 def from_load(load: EngineLoad, *, draining: bool) -> pb.Load:

@@ -68,15 +68,24 @@ class Desk:
         """A new link, its first message `hello`; without one, a single call. Whoever opens it calls `leave`."""
         link = Link(self._limits.link_queue_limit, name)
         if hello is not None:
-            self._board.report(link, self._engine.load(), hello)
+            self._greet(link, hello)
         self._links.add(link)
         self._metrics.links.set(len(self._links))
         self._opened.set()
         return link
 
+    def _greet(self, link: Link, hello: pb.Hello) -> None:
+        load = self._engine.load()
+        self._board.report(link, load, hello)
+        if self.about.kv_events:
+            # In a message of its own: the first one says who the worker is, and nothing else.
+            self._board.report(link, load, cached=self._engine.cached())
+            self._board.listen(link)
+
     def leave(self, link: Link) -> None:
         """Its reader is gone: the engine stops work on all of its requests."""
         self._links.discard(link)
+        self._board.forget(link)
         self._metrics.links.set(len(self._links))
         link.close(Unavailable("the link is closed"))
         for key in list(link.requests.values()):

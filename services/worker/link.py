@@ -33,7 +33,7 @@ class Link:
             return
         self.load_put_s = now_s
         last = self._waiting[-1] if self._waiting else None
-        if last is not None and not last.HasField("hello") and not (last.deltas and message.deltas):
+        if last is not None and not last.HasField("hello") and not _both_grow(last, message):
             if message.HasField("load"):
                 # Merging would keep the older reading's fields where the newer one's are zero.
                 last.ClearField("load")
@@ -72,3 +72,8 @@ class Link:
         """Raises why the link ended; nothing while it is open."""
         if self._end is not None:
             raise self._end
+
+
+def _both_grow(last: pb.AttachResponse, message: pb.AttachResponse) -> bool:
+    """Whether the two must stay apart: a reader that is away would make one message of them that has no bound."""
+    return bool((last.deltas and message.deltas) or (last.kv_events and message.kv_events))

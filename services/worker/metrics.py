@@ -21,9 +21,17 @@ class WorkerMetrics:
             buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
             registry=registry,
         )
+        self.prompt_tokens = Counter("weft_worker_prompt_tokens", "Prompt tokens of answers.", registry=registry)
+        self.cached_tokens = Counter(
+            "weft_worker_cached_tokens", "Those of them that the prefix cache held.", registry=registry
+        )
+        self.kv_usage = Gauge("weft_worker_kv_usage", "Share of the KV cache in use, 0 to 1.", registry=registry)
         self.requests = Counter("weft_worker_requests", "Requests by how they ended.", ["outcome"], registry=registry)
 
     def count(self, outcome: Finish | WeftError) -> None:
         """One more request is over."""
         label = outcome.reason.value if isinstance(outcome, Finish) else outcome.code.name.lower()
         self.requests.labels(label).inc()
+        if isinstance(outcome, Finish):
+            self.prompt_tokens.inc(outcome.prompt_tokens)
+            self.cached_tokens.inc(outcome.cached_tokens)

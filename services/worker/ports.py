@@ -130,17 +130,34 @@ class EngineLoad:
     step_time_s: float = 0.0
 
 
+class Started(NamedTuple):
+    """A request that passed the engine's checks; `cached_tokens` is 0 where the engine cannot tell yet."""
+
+    key: int
+    prompt_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheChange:
+    """Prefixes that the cache holds now, each prompt's first block first, and those that it no longer holds."""
+
+    stored: tuple[int, ...]
+    removed: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class Step:
     """What one engine step brought, for all requests. Readers take `started`, then `tokens`, then `ended`."""
 
     load: EngineLoad
-    started: list[tuple[int, int]] = field(default_factory=list)
-    """Key and prompt tokens of requests that passed the engine's checks."""
+    started: list[Started] = field(default_factory=list)
     tokens: list[Tokens] = field(default_factory=list)
     """At most one entry for each request."""
     ended: list[tuple[int, Finish | WeftError]] = field(default_factory=list)
     """Requests that are over; their keys never come again."""
+    cache: CacheChange | None = None
+    """For engines that report their prefix cache."""
 
 
 Sink = Callable[[Step], None]
@@ -149,7 +166,7 @@ Sink = Callable[[Step], None]
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What an engine is and can do; see Hello in the contract."""
+    """What an engine is and can do; see Hello in the contract. A `longest_step_s` of 0 leaves it to the router."""
 
     engine: str
     model: str
@@ -159,6 +176,10 @@ class About:
     exact_resume: bool = False
     position_keyed_sampling: bool = False
     logprobs: bool = False
+    replays_penalties: bool = False
+    kv_events: bool = False
+    kv_block_size: int = 0
+    longest_step_s: float = 0.0
 
 
 class Engine(Protocol):
@@ -179,3 +200,6 @@ class Engine(Protocol):
 
     def load(self) -> EngineLoad:
         """How busy it is now."""
+
+    def cached(self) -> tuple[int, ...]:
+        """Prefixes that its cache holds, those that would go last first; nothing where it reports none."""

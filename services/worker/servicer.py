@@ -34,6 +34,8 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         first = await anext(request_iterator, None)
         if first is None or first.WhichOneof("kind") != "open":
             raise InvalidArgument("the first message has to hold `open`", reason="NOT_OPEN", field="open")
+        # An error's status takes them along while the first message has not gone out, and they cannot go twice.
+        await context.send_initial_metadata(())
         link = self._desk.open(f"router {first.open.router_id!r} at {context.peer()}", self._hello)
         self._log.info("attached", router=first.open.router_id, peer=context.peer())
         tasks = [

@@ -195,6 +195,8 @@ async def test_stop_strings() -> None:
 
 async def test_an_idle_link_hears_of_the_load_often_but_not_more() -> None:
     async with running_worker(load_every_s=0.05) as worker, attached(worker.address) as link:
+        # What the prefix cache holds comes right after hello.
+        await link.until(lambda link: len(link.messages) == 2)
         loop = asyncio.get_running_loop()
         begun_s = loop.time()
         for _ in range(6):

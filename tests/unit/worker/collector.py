@@ -43,7 +43,7 @@ class Collector:
 
     def __call__(self, step: Step) -> None:
         self.steps.append(step)
-        for key, prompt_tokens in step.started:
+        for key, prompt_tokens, _ in step.started:
             self.of.setdefault(key, Got()).started = prompt_tokens
         assert len({tokens.key for tokens in step.tokens}) == len(step.tokens), "two entries for one request"
         for tokens in step.tokens:

@@ -8,7 +8,7 @@ import pytest
 
 from services.kit.errors import InvalidArgument
 from services.kit.settings.worker import SimSettings, WorkerSettings
-from services.worker.engines.sim import SimEngine, open_sim
+from services.worker.engines.sim.engine import SimEngine, open_sim
 from services.worker.ports import Conversation, Message, Prompt, Reason, Rendered, Role, Sampling, Tokenised, Work
 from tests.unit.worker.collector import Collector
 from tests.unit.worker.resume import check_every_split, run
@@ -73,7 +73,7 @@ async def test_every_token_has_the_text_that_is_asked_for(sim: Opener) -> None:
 
 
 async def test_one_step_carries_every_request(sim: Opener) -> None:
-    async with sim(SimSettings(ttft_ms=5.0, itl_ms=1.0, max_tokens=10)) as (engine, sink):
+    async with sim(SimSettings(ttft_ms=20.0, itl_ms=10.0, max_tokens=10)) as (engine, sink):
         for key in range(1, 21):
             engine.submit(Work(key, Rendered(str(key)), Sampling()))
         await sink.ended(*range(1, 21))

@@ -74,6 +74,9 @@ class LlamaCppEngine:
             step_time_s=self._gather.step_time_s,
         )
 
+    def cached(self) -> tuple[int, ...]:
+        return ()
+
     def submit(self, work: Work) -> None:
         if any(token >= len(self._pieces) for token in work.resume):
             message = f"a resumed token is not in the vocabulary of {len(self._pieces)}"

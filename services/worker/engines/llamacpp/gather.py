@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from services.kit.errors import WeftError
-from services.worker.ports import EngineLoad, Finish, Sink, Step, Tokens
+from services.worker.ports import EngineLoad, Finish, Sink, Started, Step, Tokens
 
 # llama.cpp decodes all slots together and then sends their tokens one after the other, within less than this.
 GATHER_S = 0.002
@@ -20,7 +20,7 @@ class Gatherer:
         self._load = load
         self._running = running
         self._loop = asyncio.get_running_loop()
-        self._started: list[tuple[int, int]] = []
+        self._started: list[Started] = []
         self._tokens: dict[int, Tokens] = {}
         self._ended: list[tuple[int, Finish | WeftError]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -30,7 +30,7 @@ class Gatherer:
 
     def started(self, key: int, prompt_tokens: int) -> None:
         """The request passed the checks."""
-        self._started.append((key, prompt_tokens))
+        self._started.append(Started(key, prompt_tokens))
         self._soon()
 
     def progressed(self) -> None:

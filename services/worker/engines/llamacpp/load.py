@@ -32,6 +32,7 @@ async def open_llamacpp(settings: WorkerSettings, sink: Sink) -> AsyncIterator[L
         raise ModelError("the llamacpp engine needs a model: set worker.model, or `--model FILE.gguf`")
     head = await asyncio.to_thread(read_head, path)
     trained = head.context_tokens or CONTEXT_TOKENS
+    on_cpu = _has_no_gpu()
     about = About(
         engine="llamacpp",
         model=settings.model_name or path.stem,
@@ -40,9 +41,12 @@ async def open_llamacpp(settings: WorkerSettings, sink: Sink) -> AsyncIterator[L
         tokenizer_fingerprint=head.fingerprint,
         exact_resume=settings.llamacpp.exact,
         logprobs=True,
+        # Its penalties look at the last tokens before the next one, whoever made them, prompt and resumed ones alike.
+        replays_penalties=True,
+        longest_step_s=settings.llamacpp.longest_step_s if on_cpu else 0.0,
     )
     key = secrets.token_urlsafe(32)
-    params = _params(settings, path, about, key)
+    params = _params(settings, path, about, key, on_cpu=on_cpu)
     try:
         server = await asyncio.to_thread(xllamacpp.Server, params)
     except Exception as error:
@@ -59,15 +63,19 @@ async def open_llamacpp(settings: WorkerSettings, sink: Sink) -> AsyncIterator[L
         del server
 
 
-def _params(settings: WorkerSettings, path: Path, about: About, key: str) -> Any:
+def _has_no_gpu() -> bool:
+    cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
+    return all(device["type"] == cpu for device in xllamacpp.get_device_info())
+
+
+def _params(settings: WorkerSettings, path: Path, about: About, key: str, *, on_cpu: bool) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.n_parallel = about.max_running
     # llama.cpp shares this out among its slots.
     params.n_ctx = about.max_running * about.context_tokens
     params.n_gpu_layers = settings.llamacpp.gpu_layers
-    cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
-    if all(device["type"] == cpu for device in xllamacpp.get_device_info()):
+    if on_cpu:
         params.n_batch = CPU_BATCH_TOKENS
     threads = settings.llamacpp.threads or len(os.sched_getaffinity(0))
     params.cpuparams.n_threads = threads

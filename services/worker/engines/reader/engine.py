@@ -20,6 +20,7 @@ from services.worker.ports import (
     Reason,
     Rendered,
     Sink,
+    Started,
     Step,
     Tokenised,
     Tokens,
@@ -68,6 +69,7 @@ class ReaderEngine:
             tokenizer_fingerprint="reader-words-1",
             exact_resume=True,
             position_keyed_sampling=True,
+            replays_penalties=True,
         )
         self._sink = sink
         self._loop = asyncio.get_running_loop()
@@ -93,9 +95,12 @@ class ReaderEngine:
             step_time_s=STEP_S,
         )
 
+    def cached(self) -> tuple[int, ...]:
+        return ()
+
     def submit(self, work: Work) -> None:
         made = self._make(work)
-        started = [(work.key, made.prompt_tokens)]
+        started = [Started(work.key, made.prompt_tokens)]
         if made.next >= len(made.ids):
             self._sink(Step(self.load(), started=started, ended=[(work.key, _finish(made, made.reason))]))
             return

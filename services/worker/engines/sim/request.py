@@ -1,0 +1,90 @@
+"""One request of the sim engine, and the tokens that its prompt gives. Pure."""
+
+import hashlib
+from dataclasses import dataclass
+
+from services.kit.errors import InvalidArgument
+from services.worker.engines.sim.words import WORDS
+from services.worker.ports import Conversation, Finish, Prompt, Reason, Rendered, Started
+from services.worker.prefix import BLOCK_BYTES, prefix_hashes, prompt_bytes
+from services.worker.text import TextStage
+
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a prompt comes to: the seed of its answer, its size, and its blocks' hashes."""
+
+    seed: int
+    tokens: int
+    size_bytes: int
+    hashes: tuple[int, ...]
+
+    def cached_tokens(self, blocks: int) -> int:
+        """Tokens of its first blocks. The last token is never among them: the first step needs what it gives."""
+        if not blocks:
+            return 0
+        return min(self.tokens - 1, self.tokens * blocks * BLOCK_BYTES // self.size_bytes)
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """An answer under way. It has `index` tokens and ends at `end`, with an error where it is to fail.
+
+    `todo_tokens` are those to prefill, resumed ones included, and `queued_tokens` what its worker's load counts of
+    them; the first `pinned` blocks are held for it in the cache.
+    """
+
+    key: int
+    prompt: Reading
+    stage: TextStage | None
+    index: int
+    end: int
+    fails: bool = False
+    cached_tokens: int = 0
+    todo_tokens: int = 0
+    queued_tokens: int = 0
+    pinned: int = 0
+    ready_s: float = 0.0
+
+    def expect(self, cached_blocks: int) -> None:
+        """So many blocks of its prompt are in the cache."""
+        self.cached_tokens = self.prompt.cached_tokens(cached_blocks)
+        self.todo_tokens = self.prompt.tokens + self.index - self.cached_tokens
+
+    def started(self) -> Started:
+        """That it passed the checks."""
+        return Started(self.key, self.prompt.tokens, self.cached_tokens)
+
+    def finish(self, reason: Reason) -> Finish:
+        """How it ends now."""
+        return Finish(reason, self.prompt.tokens, self.cached_tokens, self.index)
+
+
+def token_id(seed: int, index: int) -> int:
+    """The answer's token at `index`, for the prompt with this seed: SplitMix64's finaliser over the two."""
+    mixed = (seed + (index + 1) * 0x9E3779B97F4A7C15) & _MASK
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    return (mixed >> 31) % len(WORDS)
+
+
+def read(prompt: Prompt, *, with_hashes: bool) -> Reading:
+    """A prompt has a token for each word, and two for each turn's template. Without hashes nothing of it is cached."""
+    data = prompt_bytes(prompt)
+    if isinstance(prompt, Conversation):
+        tokens = sum(len(turn.content.split()) + 2 for turn in prompt.messages)
+    elif isinstance(prompt, Rendered):
+        tokens = max(1, len(prompt.text.split()))
+    else:
+        tokens = len(prompt.ids)
+    seed = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+    return Reading(seed, tokens, len(data), prefix_hashes(data) if with_hashes else ())
+
+
+def check_resume(seed: int, resume: tuple[int, ...]) -> None:
+    """Raises InvalidArgument where these are not the answer's first tokens."""
+    for index, got in enumerate(resume):
+        if got != token_id(seed, index):
+            message = f"resumed token {index} is {got}, which is not what this prompt gives"
+            raise InvalidArgument(message, reason="RESUME_MISMATCH", field="resume_token_ids")
