@@ -126,17 +126,16 @@ def explain(workers: Sequence[Worker], wanted: Wanted, policy: str, ask: Ask) ->
 
 def filtered(worker: Worker, wanted: Wanted) -> Lost:
     """Why this worker cannot take the request; CHOSEN where it can."""
-    if worker.model != wanted.model:
+    hello = worker.hello
+    if hello is None or hello.model != wanted.model:
         return Lost.OTHER_MODEL
     if worker.worker_id in wanted.tried:
         return Lost.TRIED
-    if worker.state is WorkerState.SUSPECT:
-        return Lost.SUSPECT
     if worker.state is not WorkerState.SERVING:
-        return Lost.NOT_SERVING
-    if wanted.fingerprint and worker.hello and worker.hello.tokenizer_fingerprint != wanted.fingerprint:
+        return Lost.SUSPECT if worker.state is WorkerState.SUSPECT else Lost.NOT_SERVING
+    if wanted.fingerprint and hello.tokenizer_fingerprint != wanted.fingerprint:
         return Lost.OTHER_TOKENIZER
-    if wanted.replays_penalties and worker.hello and not worker.hello.replays_penalties:
+    if wanted.replays_penalties and not hello.replays_penalties:
         return Lost.CANNOT_RESUME
     if worker.busy >= worker.places:
         return Lost.FULL

@@ -34,7 +34,8 @@ class Weights:
 class Ask:
     """One request as the policies see it, and what else a score may depend on.
 
-    `cached_tokens` says how much of the prompt each worker is thought to hold; who holds none may be left out.
+    `cached_tokens` says how much of the prompt each worker is thought to hold, at most all of it; who holds none may be
+    left out.
     `output_tokens` are expected of the answer. `fleet` is the speed of the model's workers on the whole, and
     `usual_tokens` the prompt tokens that one has to prefill until a first token. `last` is the worker that the model's
     last pick chose.
@@ -180,21 +181,23 @@ def _worth(wait_s: float, crowd_s: float, weights: Weights) -> float:
 def _waits(fit: Sequence[Worker], ask: Ask) -> list[tuple[float, float, float]]:
     """For each worker, seconds until the prompt's prefill begins, seconds that it takes, and those lost to others."""
     cached, prompt_tokens, fleet = ask.cached_tokens, ask.prompt_tokens, ask.fleet
-    usual_s = fleet.first_s + fleet.token_s * ask.usual_tokens
+    usual_tokens, now_s = ask.usual_tokens, ask.now_s
+    usual_s = fleet.first_s + fleet.token_s * usual_tokens
     step_s = _step_s(fit)
     waits = []
     for worker in fit:
-        speed = worker.rates.expected(fleet, ask.now_s)
-        slowness = (speed.first_s + speed.token_s * ask.usual_tokens) / usual_s if usual_s else 1.0
-        own_tokens = max(0, prompt_tokens - cached.get(worker.worker_id, 0))
-        busy, at_once = worker.busy, max(1, worker.hello.max_running if worker.hello else 1)
-        queue_s = speed.first_s + speed.token_s * worker.pending_tokens
+        first_s, token_s = worker.rates.expected(fleet, now_s)
+        slowness = (first_s + token_s * usual_tokens) / usual_s if usual_s else 1.0
+        own_tokens = prompt_tokens - cached.get(worker.worker_id, 0)
+        busy, at_once = worker.busy, worker.hello.max_running if worker.hello else 0
+        at_once = at_once or 1
+        queue_s = first_s + token_s * worker.pending_tokens
         if busy >= at_once and worker.in_flight:
             # Places come free at the pace at which the expected tokens of those under way are generated.
             answer_s = worker.output_tokens / worker.in_flight * slowness * step_s
             queue_s += (busy - at_once + 1) / at_once * answer_s
         crowd_s = ask.output_tokens * slowness * step_s * busy / at_once
-        waits.append((queue_s, speed.token_s * own_tokens, crowd_s))
+        waits.append((queue_s, token_s * own_tokens, crowd_s))
     return waits
 
 

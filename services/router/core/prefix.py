@@ -1,6 +1,7 @@
 """Prompt prefixes: their chained block hashes, and which workers hold which. It knows nothing of tokens or time."""
 
 import hashlib
+import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
@@ -26,14 +27,12 @@ def prefix_hashes(chat: Chat) -> tuple[int, ...]:
 
 def block_hashes(data: bytes) -> tuple[int, ...]:
     """The chained hashes of the whole blocks of `data`; what is left over at the end has none."""
-    blake2b, view, previous = hashlib.blake2b, memoryview(data), _FIRST
-    hashes = []
+    blake2b, previous = hashlib.blake2b, _FIRST
+    digests = []
     for start in range(0, len(data) - BLOCK_BYTES + 1, BLOCK_BYTES):
-        chained = blake2b(previous, digest_size=_DIGEST_BYTES)
-        chained.update(view[start : start + BLOCK_BYTES])
-        previous = chained.digest()
-        hashes.append(int.from_bytes(previous, "little"))
-    return tuple(hashes)
+        previous = blake2b(previous + data[start : start + BLOCK_BYTES], digest_size=_DIGEST_BYTES).digest()
+        digests.append(previous)
+    return struct.unpack(f"<{len(digests)}Q", b"".join(digests))
 
 
 class PrefixIndex:

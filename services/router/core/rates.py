@@ -23,11 +23,6 @@ class Speed:
     token_s: float
     spread: float = 1e5
 
-    def faded(self, towards: "Speed", weight: float) -> "Speed":
-        """Between the other one (weight 0) and this one (weight 1)."""
-        first_s = towards.first_s + (self.first_s - towards.first_s) * weight
-        return Speed(first_s, towards.token_s + (self.token_s - towards.token_s) * weight, self.spread)
-
 
 @dataclass(slots=True)
 class Rates:
@@ -74,9 +69,13 @@ class Rates:
         token_s = min(prior.token_s * _FACTOR_LIMIT, max(prior.token_s / _FACTOR_LIMIT, token_s))
         return Speed(first_s, token_s, max(1.0, variance / self.count))
 
-    def expected(self, prior: Speed, now_s: float) -> Speed:
-        """The speed now: what was learned, fading towards what is known of others."""
-        return prior if self.speed is None else self.speed.faded(prior, self.weight(now_s))
+    def expected(self, prior: Speed, now_s: float) -> tuple[float, float]:
+        """A speed's two numbers now: what was learned, fading towards what is known of others."""
+        speed, first_s, token_s = self.speed, prior.first_s, prior.token_s
+        if speed is None:
+            return first_s, token_s
+        weight = 0.5 ** ((now_s - self.seen_s) / HALF_LIFE_S)
+        return first_s + (speed.first_s - first_s) * weight, token_s + (speed.token_s - token_s) * weight
 
     def stepped(self, step_time_s: float) -> None:
         """The worker reported the mean time of its latest steps; 0 says nothing."""

@@ -201,7 +201,8 @@ def test_every_score_is_from_0_to_1_whatever_the_workers_say() -> None:
             )
             for i in range(rng.randrange(1, 9))
         ]
-        ask = Ask(rng.randrange(10**5), {"w1": rng.randrange(10**5)}, "s", now_s=rng.random() * 1e4, rng=rng)
+        prompt_tokens = rng.randrange(1, 10**5)
+        ask = Ask(prompt_tokens, {"w1": rng.randrange(prompt_tokens)}, "s", now_s=rng.random() * 1e4, rng=rng)
         for policy, scores in POLICIES.items():
             fit = [w for w in workers if w.busy < w.places]
             if fit:
