@@ -3,39 +3,50 @@
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, cast
 
 from services.kit.settings.worker import WorkerSettings
 from services.worker import __main__ as worker
-from services.worker.engines.sim import SimEngine
-from services.worker.ports import Conversation, Sink, Work
+from services.worker.ports import Conversation, Engine, Sink, Work
 
 POISON = "arsenic"
 """The word that kills."""
 
 
-class PoisonedEngine(SimEngine):
-    """The sim engine, but for one word."""
+class PoisonedEngine:
+    """Passes everything on to a real engine, but for one word."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
 
     def submit(self, work: Work) -> None:
         """Does not return where the prompt has the word."""
         assert isinstance(work.prompt, Conversation)
         if any(POISON in turn.content for turn in work.prompt.messages):
             os.kill(os.getpid(), signal.SIGKILL)
-        super().submit(work)
+        self._engine.submit(work)
 
 
-@asynccontextmanager
-async def open_poisoned(settings: WorkerSettings, sink: Sink) -> AsyncIterator[SimEngine]:
-    """Takes the place of `open_engine`."""
-    engine = PoisonedEngine(settings, sink)
-    try:
-        yield engine
-    finally:
-        engine.close()
+Open = Callable[[WorkerSettings, Sink], AbstractAsyncContextManager[Engine]]
+
+
+def poisoned(real: Open) -> Open:
+    """Opens what `real` opens, and poisons it."""
+
+    @asynccontextmanager
+    async def opened(settings: WorkerSettings, sink: Sink) -> AsyncIterator[Engine]:
+        async with real(settings, sink) as engine:
+            yield cast(Engine, PoisonedEngine(engine))
+
+    return opened
 
 
 if __name__ == "__main__":
-    worker.open_engine = open_poisoned  # this process is the fake
+    # This process is the fake: its worker opens another engine than it thinks.
+    vars(worker)["open_engine"] = poisoned(worker.open_engine)
     sys.exit(worker.main())
