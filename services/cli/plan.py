@@ -1,7 +1,7 @@
 """Decides which processes make a mesh: their ports, commands and settings. It starts and checks nothing."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,17 @@ def reach(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def plan(settings: Settings, workers: int, take_port: Callable[[], int], envoy: tuple[str, ...]) -> Mesh:
+def plan(
+    settings: Settings,
+    workers: int,
+    take_port: Callable[[], int],
+    envoy: tuple[str, ...],
+    sim_speeds: Sequence[float] = (),
+) -> Mesh:
     """The mesh of these settings with 1 to MAX_WORKERS workers. A port of 0 becomes one from `take_port`.
 
     Workers listen on the worker's port and those after it, leaving out ports that another service has. `envoy` is the
-    command that starts Envoy, without its arguments.
+    command that starts Envoy, without its arguments. `sim_speeds` has one for each worker, or is empty.
     """
     settings = _with_addresses(_with_ports(settings, take_port))
     services = [_service(settings, name) for name in ("embedder", "retriever", "router")]
@@ -66,7 +72,7 @@ def plan(settings: Settings, workers: int, take_port: Callable[[], int], envoy: 
         settings.envoy.port,
         settings.envoy.admin_port,
     }
-    fleet = list(_fleet(settings, workers, take_port, taken))
+    fleet = list(_fleet(settings, workers, take_port, taken, sim_speeds))
     front = _envoy(settings, envoy)
     return Mesh(
         settings=settings,
@@ -129,10 +135,14 @@ def _service(settings: Settings, name: str) -> Process:
     )
 
 
-def _fleet(settings: Settings, workers: int, take_port: Callable[[], int], taken: set[int]) -> Iterable[Process]:
+def _fleet(
+    settings: Settings, workers: int, take_port: Callable[[], int], taken: set[int], sim_speeds: Sequence[float]
+) -> Iterable[Process]:
     port, admin_port = settings.worker.port, settings.worker.admin_port
     for number in range(workers):
+        sim = settings.worker.sim
         own = {
+            "sim": sim.model_copy(update={"speed": sim_speeds[number]}) if sim_speeds else sim,
             "worker_id": f"worker-{number}" if workers > 1 else settings.worker.worker_id,
             "port": _next(port, taken) if port else take_port(),
             "admin_port": _next(admin_port, taken) if admin_port else take_port(),

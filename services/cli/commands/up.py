@@ -11,6 +11,7 @@ from services.cli.overrides import Overrides
 from services.cli.plan import MAX_WORKERS, Mesh
 from services.cli.run import prepare, run
 from services.cli.screen import screen_for
+from services.cli.sim_speed import sim_speeds
 from services.kit.clock import monotonic_s
 from services.kit.settings import load_settings
 
@@ -35,6 +36,15 @@ WorkerPort = Annotated[int | None, typer.Option(help="Of the first worker.", sho
 FreePorts = Annotated[bool, typer.Option("--free-ports", help="Take any free port wherever none is given.")]
 SimTtft = Annotated[float | None, typer.Option(min=0.0, help="Engine sim: time to the first token.", show_default="50")]
 SimItl = Annotated[float | None, typer.Option(min=0.0, help="Engine sim: time between tokens.", show_default="20")]
+SimPrefill = Annotated[
+    float | None, typer.Option(min=0.0, help="Engine sim: prompt tokens a second; 0 takes no time.", show_default="0")
+]
+SimSpeed = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FACTOR[,FACTOR]…", help="Engine sim: one for all workers, or one for each.", show_default="1"
+    ),
+]
 ReadyTimeout = Annotated[float, typer.Option(min=1.0, help="Seconds until everything has to be ready.")]
 
 
@@ -54,6 +64,8 @@ def up(
     free_ports: FreePorts = False,
     sim_ttft_ms: SimTtft = None,
     sim_itl_ms: SimItl = None,
+    sim_prefill_tokens_per_s: SimPrefill = None,
+    sim_speed: SimSpeed = None,
     ready_timeout: ReadyTimeout = READY_LIMIT_S,
 ) -> None:
     """Start Envoy, the router, the workers, the embedder and the retriever, and keep them running.
@@ -61,6 +73,8 @@ def up(
     Each service's admin port is 100 above its port; port 0 takes any free one. Ctrl-C stops everything.
 
     Example: weft up --workers 4 --engine sim
+
+    Example of unequal workers: weft up --engine sim --sim-speed 1,0.25 --sim-prefill-tokens-per-s 20000
     """
     overrides = Overrides()
     overrides.put("data_dir", data_dir)
@@ -77,7 +91,8 @@ def up(
     overrides.put("worker.model_name", model_name)
     overrides.put("worker.sim.ttft_ms", sim_ttft_ms)
     overrides.put("worker.sim.itl_ms", sim_itl_ms)
-    mesh = prepare(load_settings(**overrides.tree), workers)
+    overrides.put("worker.sim.prefill_tokens_per_s", sim_prefill_tokens_per_s)
+    mesh = prepare(load_settings(**overrides.tree), workers, sim_speeds(sim_speed or (), workers))
     console = consoles.out()
     run_async(run(mesh, console, screen_for(console, monotonic_s), ready_timeout, _stay))
 

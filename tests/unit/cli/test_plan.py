@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from services.cli.plan import Mesh, Process, plan, reach
+from services.cli.sim_speed import sim_speeds
 from services.kit.settings import Settings, load_settings
 
 
@@ -13,9 +14,9 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
 
 
-def mesh_of(settings: Settings, workers: int = 2) -> Mesh:
+def mesh_of(settings: Settings, workers: int = 2, sim_speeds: tuple[float, ...] = ()) -> Mesh:
     numbers = itertools.count(40_000)
-    return plan(settings, workers, lambda: next(numbers), ("envoy",))
+    return plan(settings, workers, lambda: next(numbers), ("envoy",), sim_speeds)
 
 
 def by_name(mesh: Mesh) -> dict[str, Process]:
@@ -59,6 +60,21 @@ def test_port_zero_becomes_a_free_port_that_every_other_service_knows() -> None:
 def test_one_worker_keeps_its_own_id() -> None:
     mesh = mesh_of(load_settings(worker={"worker_id": "gpu"}), workers=1)
     assert "gpu" in by_name(mesh)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param([], ("0.5", "0.5"), id="none leaves the settings alone"),
+        pytest.param(["2"], ("2.0", "2.0"), id="one for all"),
+        pytest.param(["1,0.25"], ("1.0", "0.25"), id="a list"),
+        pytest.param(["1", "0.25"], ("1.0", "0.25"), id="the option twice"),
+    ],
+)
+def test_simulated_workers_may_differ_in_speed(given: list[str], expected: tuple[str, str]) -> None:
+    mesh = mesh_of(load_settings(worker={"sim": {"speed": 0.5}}), sim_speeds=sim_speeds(given, 2))
+    found = by_name(mesh)
+    assert tuple(found[f"worker-{number}"].environment["WEFT_WORKER__SIM__SPEED"] for number in (0, 1)) == expected
 
 
 def test_services_get_an_absolute_data_folder() -> None:
