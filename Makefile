@@ -28,7 +28,7 @@ test: $(VENV)/dev.stamp tools check ## Check everything and run every test
 	pytest $(ARGS)
 
 unit: $(VENV)/dev.stamp ## Run the tests that start no mesh
-	pytest -m "not e2e" $(ARGS)
+	pytest -m "not e2e and not chaos" $(ARGS)
 
 check: $(VENV)/dev.stamp ## Lint, types, import rules, protos, and that gen/ is up to date
 	ruff check .

@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.scenarios import clients, deaths, hangs, leaving, links, llamacpp, poison, routers, storm, web
+from tests.chaos.scenarios import clients, deaths, engines, hangs, leaving, links, llamacpp, poison, routers, storm, web
 
 Figures = dict[str, float]
 """What was measured; the unit is the name's last word."""
@@ -14,6 +14,8 @@ SCENARIOS: dict[str, Scenario] = {
     "killed_worker": deaths.killed_worker,
     "both_killed_one_back": deaths.both_killed_one_back,
     "hung_worker": hangs.hung_worker,
+    "hung_engine": engines.hung_engine,
+    "failing_engine": engines.failing_engine,
     "stopped_worker": leaving.stopped_worker,
     "stopped_worker_out_of_time": leaving.stopped_worker_out_of_time,
     "rolling_restart": leaving.rolling_restart,
