@@ -16,12 +16,12 @@ from tests.conftest import ROOT
 END_LIMIT_S = 30.0
 
 
-def variables(settings: Mapping[str, Any], prefix: str = "WEFT") -> Iterator[tuple[str, str]]:
+def variables(settings: Mapping[str, Any], prefix: str = "WEFT_") -> Iterator[tuple[str, str]]:
     """The environment's names and values for a tree of settings."""
     for name, value in settings.items():
-        key = f"{prefix}_{name.upper()}" if prefix == "WEFT" else f"{prefix}__{name.upper()}"
+        key = prefix + name.upper()
         if isinstance(value, Mapping):
-            yield from variables(value, key)
+            yield from variables(value, f"{key}__")
         else:
             yield key, json.dumps(value) if isinstance(value, list | bool) else str(value)
 
