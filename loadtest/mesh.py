@@ -20,7 +20,10 @@ STOP_LIMIT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """A running mesh: addresses as host:port, and process ids by name (`router`, `worker-0`, `envoy`, …)."""
+    """A running mesh: addresses as host:port, process ids by name (`router`, `worker-0`, `envoy`, …).
+
+    The address called `lane` is the router's second port.
+    """
 
     target: str
     addresses: dict[str, str]
@@ -60,7 +63,7 @@ def mesh(*options: str, environment: dict[str, str] | None = None) -> Iterator[M
             found = told["processes"]
             yield Mesh(
                 told["target"],
-                {name: entry["address"] for name, entry in found.items()},
+                {name: entry["address"] for name, entry in found.items()} | {"lane": told["lane"]},
                 {name: entry["pid"] for name, entry in found.items()} | {"up": told["pid"]},
                 ready_s,
             )

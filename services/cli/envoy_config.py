@@ -31,8 +31,10 @@ def render(template: str, mesh: Mesh, descriptors: Path) -> str:
 
 def _endpoints(mesh: Mesh) -> dict[str, tuple[str, ...]]:
     settings = mesh.settings
+    router = settings.router
     return {
         "router": (reach(settings.router.host, settings.router.port),),
+        "router_lane": (reach(router.host, router.lane_port if router.lane else router.port),),
         "router_admin": (reach(settings.router.host, settings.router.admin_port),),
         "retriever": (reach(settings.retriever.host, settings.retriever.port),),
         "embedder": (reach(settings.embedder.host, settings.embedder.port),),

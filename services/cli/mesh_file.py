@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from services.cli.plan import Mesh
+from services.cli.plan import Mesh, reach
 from services.cli.view import State, View
 
 
@@ -30,6 +30,8 @@ class MeshFile:
         self._mesh = mesh
         self._path = path_in(mesh.settings.data_dir)
         self._admin_ports = {process.name: process.ports[1].number for process in mesh.processes}
+        router = mesh.settings.router
+        self._lane = reach(router.host, router.lane_port) if router.lane else ""
         self._views: dict[str, View] = {}
 
     def __repr__(self) -> str:
@@ -51,6 +53,7 @@ class MeshFile:
             "pid": os.getpid(),
             "target": self._mesh.target,
             "urls": urls(self._mesh),
+            "lane": self._lane,
             "processes": {name: self._entry(view) for name, view in sorted(self._views.items())},
         }
         fresh = self._path.with_suffix(".new")

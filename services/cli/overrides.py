@@ -35,6 +35,7 @@ class Overrides:
         for section in ("envoy", "router", "retriever", "embedder", "worker"):
             for key in ("port", "admin_port"):
                 self._tree.setdefault(section, {}).setdefault(key, 0)
+        self._tree["router"].setdefault("lane_port", 0)
 
     def put_model(self, engine: str | None, model: Path | None) -> None:
         """A GGUF file without an engine means the engine that reads such files."""

@@ -24,7 +24,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process of the mesh. `ports` holds the main one first; `environment` holds the WEFT_ variables alone."""
+    """One process of the mesh. `ports`: the main one, the admin port, others; `environment`: the WEFT_ variables."""
 
     name: str
     command: tuple[str, ...]
@@ -95,6 +95,8 @@ def _with_ports(settings: Settings, take_port: Callable[[], int]) -> Settings:
         )
         for name, section in _sections(settings)
     }
+    lane_port = update["router"].lane_port or take_port()
+    update["router"] = update["router"].model_copy(update={"lane_port": lane_port})
     return settings.model_copy(update=update)
 
 
@@ -124,6 +126,7 @@ def _python(module: str) -> tuple[str, ...]:
 
 def _service(settings: Settings, name: str) -> Process:
     section = getattr(settings, name)
+    lane = (Port(section.host, section.lane_port, "--lane-port"),) if name == "router" and section.lane else ()
     return Process(
         name=name,
         command=_python(f"services.{name}"),
@@ -131,6 +134,7 @@ def _service(settings: Settings, name: str) -> Process:
         ports=(
             Port(section.host, section.port, f"--{name}-port"),
             Port(section.host, section.admin_port, f"--{name}-port (this is its admin port, {ADMIN_OFFSET} above)"),
+            *lane,
         ),
     )
 

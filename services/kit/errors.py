@@ -95,6 +95,13 @@ class Cancelled(WeftError):
     reason_default = "CANCELLED"
 
 
+class Unimplemented(WeftError):
+    """This server does not do that. HTTP 501."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+    reason_default = "UNIMPLEMENTED"
+
+
 class Internal(WeftError):
     """A broken promise on our side. HTTP 500."""
 
@@ -109,6 +116,7 @@ _BY_CODE: dict[grpc.StatusCode, type[WeftError]] = {
         Unavailable,
         DeadlineExceeded,
         Cancelled,
+        Unimplemented,
         Internal,
     )
 }

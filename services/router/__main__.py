@@ -8,6 +8,8 @@ from typing import Any
 
 from services.kit.admin import AdminServer
 from services.kit.clock import monotonic_s
+from services.kit.lane.call import Call
+from services.kit.lane.server import LaneServer
 from services.kit.process import run_service
 from services.kit.server import GrpcServer
 from services.kit.settings import Settings
@@ -44,12 +46,23 @@ from weft.worker.v1 import worker_pb2
 
 FORGET_EVERY_S = 10.0
 _OWN = [module.DESCRIPTOR for module in (router_pb2, openai_pb2)]
+_ANSWERS = (
+    "/weft.router.v1.RouterService/StreamChat",
+    "/weft.openai.v1.OpenAIService/CreateChatCompletion",
+    "/weft.openai.v1.OpenAIService/CreateCompletion",
+)
+"""What the lane serves; Envoy's configuration names the same paths."""
 _MESH = [module.DESCRIPTOR for module in (worker_pb2, embedder_pb2, retriever_pb2)]
 
 
 def names(files: list[object]) -> list[str]:
     """Full names of the services in proto files."""
     return [service.full_name for file in files for service in file.services_by_name.values()]  # type: ignore[attr-defined] # protobuf types a file's services loosely
+
+
+def as_it_is(call: Call) -> Outlet:
+    """A call on the lane is an outlet itself."""
+    return call
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -85,6 +98,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         monotonic_s,
     )
     server = GrpcServer(f"{own.host}:{own.port}", names(_OWN), settings.grpc, registry, described=names(_MESH))
+    lane = LaneServer(own.host, own.lane_port, _ANSWERS, settings.grpc, server.edge)
 
     def serve_on(registrar: Any, outlet: Callable[[Any], Outlet]) -> RouterServicer:
         router = RouterServicer(dispatch, table, fleet, drains, room, own, monotonic_s, outlet)
@@ -94,6 +108,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         return router
 
     servicer = serve_on(server.grpc, AioOutlet)
+    serve_on(lane.grpc, as_it_is)
 
     def not_ready() -> str:
         serving = any(row.state is WorkerState.SERVING for row in list(table))
@@ -103,6 +118,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     watching = asyncio.create_task(watchers.run(failover.check_every_s), name="watchers")
     try:
         await server.start()
+        if own.lane:
+            await lane.start()
         await server.serving(True)
         for address in own.workers:
             fleet.announce(address.replace(":", "_"), address)
@@ -114,7 +131,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 continue
     finally:
         servicer.stop()
-        await server.stop(own.drain_limit_s)
+        await asyncio.gather(server.stop(own.drain_limit_s), lane.stop(own.drain_limit_s))
         watching.cancel()
         drains.close()
         await fleet.close()

@@ -21,8 +21,13 @@ class Client(Protocol):
         """New tokens; returns when the transport took them, so a slow client holds its own answer alone."""
         ...
 
+    @property
+    def pushes(self) -> bool:
+        """Whether `push` is worth trying."""
+        ...
+
     def push(self, text: str, index: int, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> bool:
-        """New tokens where they can be taken without waiting; False where not, and then nothing was taken."""
+        """New tokens where they can be sent without waiting; False where not, and then nothing was taken."""
         ...
 
     async def event(self, event: Event) -> None:

@@ -26,13 +26,15 @@ TURN_QUEUE_LIMIT = 8
 class _TurnStream:
     """The client as one turn sees it: events carry the turn's number, and the text is kept for the history."""
 
+    pushes = False
+
     def __init__(self, context: grpc.aio.ServicerContext[Any, Any], turn: int) -> None:
         self._write = context.write
         self._turn = turn
         self.text: list[str] = []
 
     def push(self, text: str, index: int, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> bool:
-        """See answer.Client: a conversation is always written to and waited for."""
+        """See answer.Client."""
         return False
 
     async def tokens(self, text: str, index: int, ids: list[int], logprobs: list[TokenLogprob]) -> None:

@@ -17,7 +17,8 @@ class Flow:
     While the relay waits with nothing pending, tokens go past it through `pushes_to`, without waking its task.
 
     What arrives while the client is slow piles up here and leaves as one message. At `limit_bytes` of text, or four
-    times as many tokens as that holds at one byte each, the answer ends with SLOW_CLIENT.
+    times as many tokens as that holds at one byte each, the answer ends with SLOW_CLIENT. `logprobs` says whether they
+    were asked for; looking for them in every token would cost more than all else that is done here.
     """
 
     __slots__ = (
@@ -28,6 +29,7 @@ class Flow:
         "_on_first",
         "_push",
         "_waiter",
+        "_with_logprobs",
         "cached_tokens",
         "ids",
         "logprobs",
@@ -37,7 +39,7 @@ class Flow:
         "ticked",
     )
 
-    def __init__(self, next_index: int, limit_bytes: int) -> None:
+    def __init__(self, next_index: int, limit_bytes: int, *, logprobs: bool = True) -> None:
         self.texts: list[str] = []
         self.ids: list[int] = []
         self.logprobs: list[TokenLogprob] = []
@@ -50,6 +52,7 @@ class Flow:
         self._bytes = 0
         self._leave: Callable[[], None] = _nothing
         self._on_first: Callable[[], None] | None = None
+        self._with_logprobs = logprobs
         self._push: Push | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -68,7 +71,7 @@ class Flow:
         if self._on_first is not None and not self._begin(self._on_first):
             return
         self._next_index += len(ids)
-        text, logprobs, waiter = delta.text, delta.logprobs, self._waiter
+        text, logprobs, waiter = delta.text, delta.logprobs if self._with_logprobs else (), self._waiter
         # A waiter that is not done means that nothing is pending, so these tokens are the next.
         if waiter is not None and not waiter.done() and self._push is not None and self._push(text, ids, logprobs):
             return

@@ -8,12 +8,13 @@ import grpc.aio
 class Outlet(Protocol):
     """One call's way to its client."""
 
-    def roomy(self) -> bool:
-        """Whether `push` hands on at once; False means that messages are written, and waited for."""
+    @property
+    def pushes(self) -> bool:
+        """Whether `push` is worth trying."""
         ...
 
-    def push(self, message: bytes) -> None:
-        """Sends a serialised message without waiting; only right after `roomy` said True."""
+    def push(self, message: bytes) -> bool:
+        """Sends a serialised message where it can leave at once; False where it has to be written, and waited for."""
         ...
 
     async def write(self, message: Any) -> None:
@@ -24,13 +25,11 @@ class Outlet(Protocol):
 class AioOutlet:
     """A call on grpc.aio: each message is a task's wait, so nothing can be pushed."""
 
+    pushes = False
+
     def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self.write = context.write
 
-    def roomy(self) -> bool:
+    def push(self, message: bytes) -> bool:
         """See Outlet."""
         return False
-
-    def push(self, message: bytes) -> None:
-        """See Outlet."""
-        raise AssertionError("grpc.aio has no room that does not have to be waited for")

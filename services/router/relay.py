@@ -61,7 +61,8 @@ class LinkRelay:
         link = self._fleet.link(placed.worker.worker_id)
         if link is None:
             return None
-        flow = Flow(len(answer.token_ids), self._buffer_bytes)
+        with_logprobs = chat.sampling.logprobs is not None
+        flow = Flow(len(answer.token_ids), self._buffer_bytes, logprobs=with_logprobs)
         left_s = max(0.0, deadline_s - self._now())
         number = link.start(flow, start_message(chat, answer.request_id, answer.token_ids, left_s))
         return Opened(placed, flow, partial(link.leave, number))
@@ -72,7 +73,8 @@ class LinkRelay:
             if flow.prompt_tokens is not None:
                 prompt_tokens, flow.prompt_tokens = flow.prompt_tokens, None
                 await answer.begin(prompt_tokens, flow.cached_tokens)
-                flow.pushes_to(answer.push)
+                if answer.client.pushes:
+                    flow.pushes_to(answer.push)
             if flow.texts:
                 await answer.tokens(*flow.take())
             elif flow.outcome is not None:

@@ -53,16 +53,13 @@ class ChatStream:
     """A client on a StreamChat call."""
 
     def __init__(self, outlet: Outlet) -> None:
-        self._outlet = outlet
+        self.pushes = outlet.pushes
+        self._push = outlet.push
         self._write = outlet.write
 
     def push(self, text: str, index: int, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> bool:
         """See answer.Client."""
-        outlet = self._outlet
-        if not outlet.roomy():
-            return False
-        outlet.push(tokens_bytes(text, index, ids, logprobs))
-        return True
+        return self._push(tokens_bytes(text, index, ids, logprobs))
 
     async def tokens(self, text: str, index: int, ids: list[int], logprobs: list[TokenLogprob]) -> None:
         """See answer.Client."""

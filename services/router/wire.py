@@ -13,7 +13,8 @@ from services.router.events import Accepted, Event, Failed, Finished, Moved, Pas
 from weft.chat.v1 import chat_pb2
 from weft.router.v1 import router_pb2
 
-_ONE = [bytes((number,)) for number in range(0x80)]
+_VARINTS = [bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(0x4000)]
+"""The numbers that take one byte or two, since each token needs five of them."""
 _STAGES = {
     Stage.QUEUED: router_pb2.Progress.STAGE_QUEUED,
     Stage.RETRIEVING: router_pb2.Progress.STAGE_RETRIEVING,
@@ -36,21 +37,16 @@ def tokens_bytes(text: str, index: int, ids: Sequence[int], logprobs: Sequence[c
         return router_pb2.StreamChatResponse(tokens=tokens).SerializeToString()
     raw = text.encode()
     packed = varint(ids[0]) if len(ids) == 1 else b"".join([varint(token_id) for token_id in ids])
-    # Fields 1 (text), 2 (index) and 3 (token_ids, packed) within field 4 (tokens); zero and empty are left out.
-    body = b"\x0a" + varint(len(raw)) + raw if raw else b""
-    if index:
-        body += b"\x10" + varint(index)
-    if packed:
-        body += b"\x1a" + varint(len(packed)) + packed
+    # Fields 1 (text), 2 (index) and 3 (token_ids, packed) within field 4 (tokens). A field that stands there though it
+    # is zero or empty reads the same as one that is left out.
+    body = b"".join((b"\x0a", varint(len(raw)), raw, b"\x10", varint(index), b"\x1a", varint(len(packed)), packed))
     return b"\x22" + varint(len(body)) + body
 
 
 def varint(number: int) -> bytes:
     """A number in groups of seven bits, the lowest first."""
-    if number < 0x80:
-        return _ONE[number]
     if number < 0x4000:
-        return bytes((number & 0x7F | 0x80, number >> 7))
+        return _VARINTS[number]
     found = bytearray()
     while number > 0x7F:
         found.append(number & 0x7F | 0x80)

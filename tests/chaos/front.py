@@ -24,7 +24,7 @@ from weft.router.v1 import router_pb2
 async def envoy(found: Mesh, folder: Path) -> AsyncIterator[int]:
     """Envoy's port; it knows the router alone."""
     (folder / "run").mkdir()
-    router = {"port": found.port, "admin_port": found.admin_port}
+    router = {"port": found.port, "lane_port": found.lane_port, "admin_port": found.admin_port}
     nobody = {"port": 0, "admin_port": 0}
     with FreePorts().lend() as free:
         settings = load_settings(data_dir=folder, envoy=nobody, router=router, retriever=nobody, embedder=nobody)

@@ -54,8 +54,9 @@ class Mesh:
     """The processes, and a stub for the router. Use `mesh` below, which starts and ends them."""
 
     def __init__(self, folder: Path, plans: Sequence[Plan], router: Mapping[str, Any]) -> None:
-        self.port, self.admin_port = free_port(), free_port()
-        own = {"port": self.port, "admin_port": self.admin_port, "retriever": "", **router}
+        self.port, self.lane_port, self.admin_port = free_port(), free_port(), free_port()
+        ports = {"port": self.port, "lane_port": self.lane_port, "admin_port": self.admin_port}
+        own = {**ports, "retriever": "", **router}
         self.router = Process("router", "services.router", {"router": own}, folder / "router.log")
         self.plans = {plan.worker_id: plan for plan in plans}
         self.workers = {plan.worker_id: self._worker(plan, folder) for plan in plans}

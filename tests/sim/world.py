@@ -246,6 +246,8 @@ def _no_grpc() -> object:
 class Reader:
     """A client that checks every token as it comes: the next index, and the right token for the prompt."""
 
+    pushes = True
+
     def __init__(self, chat: Chat, now: Callable[[], float]) -> None:
         self._prompt = chat.messages[-1].content
         self._now = now

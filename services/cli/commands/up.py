@@ -30,6 +30,9 @@ AdminPort = Annotated[
     int | None, typer.Option(help="Envoy's own admin port, on loopback.", show_default="9901", min=0, max=65535)
 ]
 RouterPort = Annotated[int | None, typer.Option(help="The router's.", show_default="50051", min=0, max=65535)]
+LanePort = Annotated[
+    int | None, typer.Option(help="The router's for answers: its token lane.", show_default="50052", min=0, max=65535)
+]
 RetrieverPort = Annotated[int | None, typer.Option(help="The retriever's.", show_default="50081", min=0, max=65535)]
 EmbedderPort = Annotated[int | None, typer.Option(help="The embedder's.", show_default="50071", min=0, max=65535)]
 WorkerPort = Annotated[int | None, typer.Option(help="Of the first worker.", show_default="50061", min=0, max=65535)]
@@ -58,6 +61,7 @@ def up(
     http_host: HttpHost = None,
     envoy_admin_port: AdminPort = None,
     router_port: RouterPort = None,
+    lane_port: LanePort = None,
     retriever_port: RetrieverPort = None,
     embedder_port: EmbedderPort = None,
     worker_port: WorkerPort = None,
@@ -82,6 +86,7 @@ def up(
     overrides.put("envoy.host", http_host)
     overrides.put("envoy.admin_port", envoy_admin_port)
     overrides.put_port("router", router_port)
+    overrides.put("router.lane_port", lane_port)
     overrides.put_port("retriever", retriever_port)
     overrides.put_port("embedder", embedder_port)
     overrides.put_port("worker", worker_port)

@@ -48,9 +48,11 @@ def method(path: str, handler: Any) -> Method | None:
 class Call:
     """The handler's context: `write`, `time_remaining` and, for messages that are bytes already, `push`.
 
+    `pushes` is what tells it from a context that has no `push` worth trying.
     `flush` is called after anything was handed to the stream; `buffer_bytes` is what may wait before `write` waits.
     """
 
+    pushes = True
     __slots__ = (
         "_buffer_bytes",
         "_deadline",
@@ -107,21 +109,23 @@ class Call:
         """Seconds that the caller still gives it, at least 0; None for as long as it takes."""
         return None if self._deadline_s is None else max(0.0, self._deadline_s - self._loop.time())
 
-    def roomy(self) -> bool:
-        """Whether `push` hands on at once; where it is False, messages would only pile up here."""
-        return self._stream.roomy()
+    def push(self, message: bytes) -> bool:
+        """Sends a message that is serialised already, where it can leave at once; False where it was not taken.
 
-    def push(self, message: bytes) -> None:
-        """Sends a message that is serialised already, without waiting; ask `roomy` before."""
-        stream = self._stream
-        if not stream.answered:
-            stream.head(ANSWER)
-        stream.send(message)
-        self._flush()
+        The first message of a call has to be written.
+        """
+        if self._stream.push(message):
+            self._flush()
+            return True
+        return False
 
     async def write(self, message: Any) -> None:
         """Sends a message; waits while too much of what was sent before waits for the client."""
-        self.push(self._method.serialize(message))
+        stream = self._stream
+        if not stream.answered:
+            stream.head(ANSWER)
+        stream.send(self._method.serialize(message))
+        self._flush()
         while len(self._stream.queue) > self._buffer_bytes:
             self._room = self._loop.create_future()
             try:

@@ -12,7 +12,8 @@ MAX_WINDOW = 2**31 - 1
 DEFAULT_WINDOW = 65_535
 
 _HEADER = struct.Struct(">BHBBI")
-_DATA = struct.Struct(">BHBBIBI")
+MESSAGE_HEAD = struct.Struct(">BHBBIBI").pack
+"""A DATA frame's head (its size in two parts, type, flags, stream) and a gRPC message's (compressed or not, size)."""
 _WORD = struct.Struct(">I")
 _SETTING = struct.Struct(">HI")
 
@@ -108,12 +109,6 @@ def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
     """Any frame."""
     size = len(payload)
     return _HEADER.pack(size >> 16, size & 0xFFFF, kind, flags, stream_id) + payload
-
-
-def message_frame(stream_id: int, message: bytes) -> bytes:
-    """A DATA frame that holds one whole gRPC message; the caller sees to its size."""
-    size = len(message)
-    return _DATA.pack((size + 5) >> 16, (size + 5) & 0xFFFF, Kind.DATA, 0, stream_id, 0, size) + message
 
 
 def settings(values: dict[Setting, int]) -> bytes:

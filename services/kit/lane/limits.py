@@ -18,9 +18,9 @@ class Limits:
     send_buffer_bytes: int = 32 * 1024
     """Bytes that wait in one stream for its client's window before `write` waits too."""
     window_bytes: int = 1024 * 1024
-    """What a client may send on one stream before this side has read it."""
+    """What a client may send on one stream before this side has read it; at least 65,535."""
     connection_window_bytes: int = 16 * 1024 * 1024
-    """The same for all of its streams together."""
+    """The same for all of its streams together; at least 65,535."""
     noise_limit: int = 4_000
     """Frames that move no request (settings, pings, priorities, unknown ones, empty data, anything on a stream that is
     over) in `count_s`; beyond it the connection ends with ENHANCE_YOUR_CALM."""

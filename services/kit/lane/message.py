@@ -1,8 +1,6 @@
 """Puts a call's one request message together from DATA. It does not parse it."""
 
-from services.kit.errors import Exhausted, Internal, InvalidArgument, WeftError, error_for
-
-_UNIMPLEMENTED = 12
+from services.kit.errors import Exhausted, Internal, InvalidArgument, Unimplemented, WeftError
 
 
 class Request:
@@ -28,7 +26,7 @@ class Request:
             if len(self._data) < 5:
                 return None
             if self._data[0]:
-                return unimplemented("the message is compressed, which this port does not read; send it plain")
+                return Unimplemented("the message is compressed, which this port does not read; send it plain")
             self._size = int.from_bytes(self._data[1:5], "big")
             if self._size > self._limit_bytes:
                 text = f"the message has {self._size} bytes and at most {self._limit_bytes} are taken; send less"
@@ -42,8 +40,3 @@ class Request:
         if self._size is None or len(self._data) != self._size + 5:
             return Internal("the call ended before its message was complete", reason="INCOMPLETE_MESSAGE")
         return bytes(self._data[5:])
-
-
-def unimplemented(text: str) -> WeftError:
-    """UNIMPLEMENTED, in words."""
-    return error_for(_UNIMPLEMENTED, text, reason="UNIMPLEMENTED")

@@ -4,12 +4,12 @@ from services.kit.lane.frames import (
     DEFAULT_WINDOW,
     MAX_FRAME_BYTES,
     MAX_WINDOW,
+    MESSAGE_HEAD,
     BrokenConnection,
     Code,
     Flag,
     Kind,
     frame,
-    message_frame,
     reset,
 )
 from services.kit.lane.states import MOVES, Move, State
@@ -80,6 +80,7 @@ class Stream:
         "_out",
         "_trailers",
         "answered",
+        "ended",
         "queue",
         "received_bytes",
         "since_s",
@@ -98,6 +99,8 @@ class Stream:
         """Bytes that came since the stream's window was last given back."""
         self.answered = False
         """Response headers are sent."""
+        self.ended = False
+        """Nothing more can be sent."""
         self._out = out
         self._trailers: bytes | None = None
 
@@ -112,15 +115,6 @@ class Stream:
         self.state = after
         return True
 
-    @property
-    def ended(self) -> bool:
-        """Nothing more can be sent."""
-        return self._trailers is not None or self.state in (State.CLOSED, State.HALF_CLOSED_LOCAL)
-
-    def roomy(self) -> bool:
-        """Whether a small message would leave at once rather than wait."""
-        return not self.queue and self.window > 0 and not self._out.paused and self._out.window > 0 and not self.ended
-
     def head(self, block: bytes) -> None:
         """Response headers."""
         if not self.ended:
@@ -129,29 +123,38 @@ class Stream:
 
     def send(self, message: bytes) -> None:
         """One gRPC message: into the frames where the windows have room, into the queue where not."""
-        out, size = self._out, len(message) + 5
-        if (
-            not self.queue
-            and size <= self.window
-            and size <= out.window
-            and size <= out.max_frame_bytes
-            and not out.paused
-            and not self.ended
-        ):
-            self.window -= size
-            out.window -= size
-            out.frames.append(message_frame(self.stream_id, message))
-        elif not self.ended:
+        if not self.push(message) and not self.ended:
             self.queue += b"\0" + len(message).to_bytes(4, "big")
             self.queue += message
-            out.blocked[self.stream_id] = self
-            self.pump()
+            self._out.blocked[self.stream_id] = self
+            while self.pump():
+                continue
+
+    def push(self, message: bytes) -> bool:
+        """One gRPC message, if it can leave at once and whole, after headers; False where it was not taken."""
+        out, payload = self._out, len(message)
+        size = payload + 5
+        if (
+            self.queue
+            or size > self.window
+            or size > out.window
+            or size > out.max_frame_bytes
+            or out.paused
+            or self.ended
+            or not self.answered
+        ):
+            return False
+        self.window -= size
+        out.window -= size
+        out.frames.append(MESSAGE_HEAD(size >> 16, size & 0xFFFF, 0, 0, self.stream_id, 0, payload) + message)
+        return True
 
     def end(self, trailers: bytes) -> None:
         """Nothing follows but these headers; they wait for what is queued."""
         if self.ended:
             return
         self._trailers = trailers
+        self.ended = True
         if not self.queue:
             self._finish()
 
@@ -183,5 +186,6 @@ class Stream:
     def drop(self) -> None:
         """The stream is over; what waited is gone."""
         self.move(Move.RESET)
+        self.ended = True
         self.queue.clear()
         self._out.blocked.pop(self.stream_id, None)

@@ -7,7 +7,7 @@ from typing import Any, cast
 import structlog
 
 from services.kit.edge import Edge
-from services.kit.errors import Exhausted, WeftError
+from services.kit.errors import Exhausted, Unimplemented, WeftError
 from services.kit.lane.call import Call, Method, method, refuse
 from services.kit.lane.connection import (
     Broken,
@@ -22,7 +22,7 @@ from services.kit.lane.connection import (
 from services.kit.lane.frames import Code
 from services.kit.lane.headers import Head, Malformed, NotGrpc, http_block, read_head
 from services.kit.lane.limits import Limits
-from services.kit.lane.message import Request, unimplemented
+from services.kit.lane.message import Request
 from services.kit.lane.outflow import Stream
 from services.kit.server import AddressInUse
 from services.kit.settings.shared import GrpcSettings
@@ -233,7 +233,7 @@ class LaneConnection(asyncio.Protocol):
         if isinstance(head, Head):
             found = self._server.methods.get(head.path)
             if found is None:
-                self._refuse(stream, unimplemented(f"{head.path[:200]} is not served on this port"))
+                self._refuse(stream, Unimplemented(f"{head.path[:200]} is not served on this port"))
             elif self._server.full():
                 text = f"{self._server.limits.max_streams} calls are under way; try again when some are over"
                 self._refuse(stream, Exhausted(text, reason="TOO_MANY_CALLS", retry_delay_s=1.0))

@@ -67,6 +67,8 @@ class RouterSettings(Section):
 
     host: str = Field(default="127.0.0.1", description="Where it listens.")
     port: int = Field(default=50051, ge=0, le=65535, description="gRPC.")
+    lane: bool = Field(default=True, description="Carry answers over the token lane; Envoy then sends chats there.")
+    lane_port: int = Field(default=50052, ge=0, le=65535, description="gRPC for answers: the token lane.")
     admin_port: int = Field(default=50151, ge=0, le=65535, description="HTTP: /metrics, /healthz, /readyz.")
     router_id: str = Field(default="router", min_length=1, max_length=128, description="Its name in logs and links.")
     workers: list[str] = Field(

@@ -29,7 +29,8 @@ class SseClient:
     """Writes each event as chunks; a failure is a chunk too, since the status is sent already."""
 
     def __init__(self, outlet: Outlet, shape: Shape, created_s: int, *, include_usage: bool) -> None:
-        self._outlet = outlet
+        self.pushes = outlet.pushes
+        self._push = outlet.push
         self._write = outlet.write
         self._shape = shape
         self._created_s = created_s
@@ -40,11 +41,8 @@ class SseClient:
         """See answer.Client."""
         if not text and not logprobs:
             return True
-        chunks, outlet = self._chunks, self._outlet
-        if chunks is None or not outlet.roomy():
-            return False
-        outlet.push(sse_bytes(chunks.tokens(text, logprobs)))
-        return True
+        assert self._chunks is not None, "an answer is accepted before its first token"
+        return self._push(sse_bytes(self._chunks.tokens(text, logprobs)))
 
     async def tokens(self, text: str, index: int, ids: list[int], logprobs: list[TokenLogprob]) -> None:
         """See answer.Client. Tokens that complete no text are no chunk."""
@@ -77,6 +75,8 @@ class SseClient:
 
 class WholeClient:
     """Gathers an answer; `body` is what to send when it is complete. The answer's length bounds what it holds."""
+
+    pushes = True
 
     def __init__(self, shape: Shape, created_s: int) -> None:
         self._shape = shape

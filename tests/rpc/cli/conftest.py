@@ -44,7 +44,7 @@ async def front(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front
         settings = load_settings(
             data_dir=folder,
             envoy={"port": 0, "admin_port": 0},
-            router=everything,
+            router=everything | {"lane": False},
             retriever=everything,
             # Nobody listens here: what Envoy says then is tested as well.
             embedder={"port": 0, "admin_port": 0},

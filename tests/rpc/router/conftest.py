@@ -30,15 +30,22 @@ def free_port() -> int:
 
 
 class Router:
-    """A running router and a channel to it."""
+    """A running router, a channel to it, and one for answers, which may be to its lane."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, port: int, stop: asyncio.Event, stopped: "asyncio.Task[None]"
+        self,
+        channel: grpc.aio.Channel,
+        answers: grpc.aio.Channel,
+        port: int,
+        stop: asyncio.Event,
+        stopped: "asyncio.Task[None]",
     ) -> None:
         self.stop = stop
         self.stopped = stopped
         self.stub = RouterServiceStub(channel)
-        self.openai = OpenAIServiceStub(channel)
+        self.answers = RouterServiceStub(answers)
+        self.openai = OpenAIServiceStub(answers)
+        self.models = OpenAIServiceStub(channel)
         self.port = port
 
     def chat(
@@ -48,7 +55,7 @@ class Router:
         if within_s is not None:
             fields["timeout"] = seconds_to_duration(within_s)
         messages = fields.pop("messages", [chat_pb2.Message(content=text)])
-        return self.stub.StreamChat(router_pb2.StreamChatRequest(messages=messages, **fields), timeout=timeout)
+        return self.answers.StreamChat(router_pb2.StreamChatRequest(messages=messages, **fields), timeout=timeout)
 
     async def serving(self, *worker_ids: str, state: Any = router_pb2.Worker.STATE_SERVING) -> list[router_pb2.Worker]:
         """Waits until just these workers are in this state; the whole table then."""
@@ -66,21 +73,27 @@ class Router:
                     return
 
 
+BOTH_WAYS = pytest.mark.parametrize("start", ["grpc", "lane"], indirect=True)
+"""For tests of answers: each is run over grpc.aio's port and over the lane's."""
 Start = Callable[..., AbstractAsyncContextManager[Router]]
 
 
 @pytest.fixture
-def start() -> Start:
-    """Starts a router over fake workers: `async with start(w1, w2, policy="round_robin") as router`."""
+def start(request: pytest.FixtureRequest) -> Start:
+    """Starts a router over fake workers: `async with start(w1, w2, policy="round_robin") as router`.
+
+    Parametrised with `lane` (`BOTH_WAYS`), answers come through the token lane.
+    """
+    by_lane = getattr(request, "param", "grpc") == "lane"
 
     @asynccontextmanager
     async def run(*workers: FakeWorker, **settings: Any) -> AsyncIterator[Router]:
         async with AsyncExitStack() as stack:
             for worker in workers:
                 await stack.enter_async_context(fake_worker.listening(worker))
-            port = free_port()
+            port, lane_port = free_port(), free_port()
             tree: Settings = load_settings(
-                router={"retriever": "", "port": port, "admin_port": 0, "drain_limit_s": 0.0}
+                router={"retriever": "", "port": port, "lane_port": lane_port, "admin_port": 0, "drain_limit_s": 0.0}
                 | {"workers": [worker.address for worker in workers]}
                 | settings
             )
@@ -90,7 +103,10 @@ def start() -> Start:
             try:
                 async with asyncio.timeout(10):
                     await channel.channel_ready()
-                router = Router(channel, port, stop, serving)
+                answers = channel
+                if by_lane:
+                    answers = await stack.enter_async_context(dial(f"127.0.0.1:{lane_port}", tree.grpc))
+                router = Router(channel, answers, port, stop, serving)
                 await router.serving(*(worker.worker_id for worker in workers))
                 yield router
             finally:

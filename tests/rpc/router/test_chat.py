@@ -12,11 +12,13 @@ from grpc_status import rpc_status
 from tests.fakes import retriever as fake_retriever
 from tests.fakes.retriever import FakeRetriever
 from tests.fakes.worker import FakeWorker
-from tests.rpc.router.conftest import Start
+from tests.rpc.router.conftest import BOTH_WAYS, Start
 from weft.chat.v1 import chat_pb2
 from weft.retriever.v1 import retriever_pb2
 from weft.router.v1 import router_pb2
 from weft.worker.v1 import worker_pb2
+
+pytestmark = BOTH_WAYS
 
 
 async def events(call: Any) -> list[router_pb2.StreamChatResponse]:

@@ -9,8 +9,10 @@ import pytest
 from google.api.httpbody_pb2 import HttpBody
 
 from tests.fakes.worker import FakeWorker
-from tests.rpc.router.conftest import Start
+from tests.rpc.router.conftest import BOTH_WAYS, Start
 from weft.openai.v1 import openai_pb2
+
+pytestmark = BOTH_WAYS
 
 ASK = {"model": "tale", "messages": [{"role": "user", "content": "tell me"}]}
 
@@ -115,10 +117,10 @@ async def test_wrong_body_is_named(start: Start, request_body: HttpBody, word: s
 
 async def test_models(start: Start) -> None:
     async with start(FakeWorker()) as router:
-        listed = await router.openai.ListModels(openai_pb2.ListModelsRequest())
-        one = await router.openai.GetModel(openai_pb2.GetModelRequest(model="tale"))
+        listed = await router.models.ListModels(openai_pb2.ListModelsRequest())
+        one = await router.models.GetModel(openai_pb2.GetModelRequest(model="tale"))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await router.openai.GetModel(openai_pb2.GetModelRequest(model="nobody"))
+            await router.models.GetModel(openai_pb2.GetModelRequest(model="nobody"))
     assert [m["id"] for m in json.loads(listed.data)["data"]] == ["tale"]
     assert json.loads(one.data)["object"] == "model"
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND

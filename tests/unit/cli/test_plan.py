@@ -40,7 +40,7 @@ def test_the_defaults_start_six_processes() -> None:
 def test_many_workers_leave_out_ports_of_other_services() -> None:
     mesh = mesh_of(load_settings(), workers=40)
     ports = [port.number for process in mesh.processes for port in process.ports]
-    assert len(ports) == len(set(ports)) == 2 * 44
+    assert len(ports) == len(set(ports)) == 2 * 44 + 1
 
 
 def test_port_zero_becomes_a_free_port_that_every_other_service_knows() -> None:
@@ -48,7 +48,7 @@ def test_port_zero_becomes_a_free_port_that_every_other_service_knows() -> None:
     mesh = mesh_of(load_settings(envoy=zero, router=zero, retriever=zero, embedder=zero, worker=zero))
     processes = by_name(mesh)
     ports = [port.number for process in mesh.processes for port in process.ports]
-    assert len(set(ports)) == 12
+    assert len(set(ports)) == 13
     assert min(ports) >= 40_000
     environment = processes["worker-1"].environment
     assert environment["WEFT_WORKER__ROUTERS"] == f'["{processes["router"].address}"]'
