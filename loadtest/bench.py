@@ -224,7 +224,7 @@ def main(
     # What was started is stopped on SIGTERM too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     console = new_console()
-    plan = Plan(streams or [10, 100, 1000], tokens, repeats, ttft_repeats, quiet_wait)
+    plan = Plan(streams or [10, 100, 200, 1000], tokens, repeats, ttft_repeats, quiet_wait)
     harness = _harness(peer or list(PEERS), console) if peers else None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -235,9 +235,12 @@ def main(
             bench.paced()
         except NoPeers as error:
             raise SystemExit(str(error)) from error
+        finally:
+            # What was measured before an interruption is kept.
+            if out is not None:
+                out.write_text(json.dumps(bench.found.to_json(), indent=1))
     show(bench.found, console)
     if out is not None:
-        out.write_text(json.dumps(bench.found.to_json(), indent=1))
         console.print(f"every number: {out}")
 
 
