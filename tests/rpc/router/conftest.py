@@ -106,6 +106,8 @@ def start(request: pytest.FixtureRequest) -> Start:
                 answers = channel
                 if by_lane:
                     answers = await stack.enter_async_context(dial(f"127.0.0.1:{lane_port}", tree.grpc))
+                    # It answers on this loop: a burst of calls before it is connected could outlast the attempt.
+                    await answers.channel_ready()
                 router = Router(channel, answers, port, stop, serving)
                 await router.serving(*(worker.worker_id for worker in workers))
                 yield router
