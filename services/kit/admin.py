@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -9,11 +10,22 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from services.kit.server import AddressInUse
 
+SILENT_S = 10.0
+"""A connection that says nothing for so long is closed."""
 POLL_S = 0.05
 """How long `stop` may take to be noticed."""
 
 
+class _Server(ThreadingMixIn, WSGIServer):
+    """One thread for each connection, so that one that says nothing holds up nobody, nor the stop."""
+
+    daemon_threads = True
+    block_on_close = False
+
+
 class _QuietHandler(WSGIRequestHandler):
+    timeout = SILENT_S
+
     def log_message(self, format: str, *args: Any) -> None:
         """Scrapes are not worth a log line."""
 
@@ -25,7 +37,9 @@ class AdminServer:
         self._metrics = make_wsgi_app(registry)
         self._not_ready = not_ready
         try:
-            self._server: WSGIServer = make_server(host, port, self._answer, handler_class=_QuietHandler)
+            self._server: WSGIServer = make_server(
+                host, port, self._answer, server_class=_Server, handler_class=_QuietHandler
+            )
         except OSError as error:
             raise AddressInUse(
                 f"cannot listen on {host}:{port}: {error.strerror}; stop the program that has it or choose another port"

@@ -78,7 +78,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         monotonic_s,
     )
     room = WaitingRoom(QueueLimits(own.queue.requests, own.queue.tokens, own.queue.wait_s), monotonic_s)
-    watchers = Watchers(monitor, room)
+    watchers = Watchers(table, monitor, room)
     fleet = Fleet(table, own, settings.grpc, watchers, monotonic_s)
     drains = Drains(table, fleet, failover.worker_drain_limit_s)
     # Placing is no secret: whoever could foretell it would learn nothing of use.
@@ -90,7 +90,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         Seating(placing, room, own, monotonic_s),
         LinkRelay(fleet, monotonic_s, tick_s=own.progress_every_s / 2, buffer_bytes=own.client_buffer_bytes),
         searcher := RetrieverLink(own.retriever, settings.grpc),
-        monitor,
+        room,
         RetryBudget(failover.retry_share, failover.retry_per_s, failover.retry_window_s),
         RetryBudget(failover.hedge_share, failover.hedge_per_s, failover.retry_window_s),
         own,
@@ -111,7 +111,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     serve_on(lane.grpc, as_it_is)
 
     def not_ready() -> str:
-        serving = any(row.state is WorkerState.SERVING for row in list(table))
+        serving = any(row.state is WorkerState.SERVING for row in table.snapshot())
         return "" if serving else "no worker is serving"
 
     admin = AdminServer(own.host, own.admin_port, registry, not_ready)
@@ -121,9 +121,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         if own.lane:
             await lane.start()
         await server.serving(True)
-        for address in own.workers:
-            fleet.announce(address.replace(":", "_"), address)
         while not stop.is_set():
+            for address in own.workers:
+                fleet.listed(address)
             fleet.forget()
             try:
                 await asyncio.wait_for(stop.wait(), FORGET_EVERY_S)

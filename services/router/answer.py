@@ -66,10 +66,12 @@ class Answer:
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once the client cancelled, for whoever waits on the answer's behalf."""
         self._flow: Flow | None = None
-        self._placed: Placed
+        self.on: Placed
+        """Where it is: whose reservation has to be released."""
         self._listener: PlacedListener
         self._is_first = True
-        self._model = ""
+        self.model = ""
+        """The model's full name, once it is known to exist."""
         self._worker_id = ""
         self._pick_reason = ""
         self._left: tuple[str, str] | None = None
@@ -91,9 +93,9 @@ class Answer:
     def placed(self, placed: Placed, listener: PlacedListener) -> None:
         """A worker was picked; `listener` is told when it takes the request and when its first token comes."""
         self.attempts += 1
-        self._placed, self._listener, self._is_first = placed, listener, True
+        self.on, self._listener, self._is_first = placed, listener, True
         core = placed.core
-        self._worker_id, self._model, self._pick_reason = core.worker.worker_id, core.model, core.why
+        self._worker_id, self._pick_reason = core.worker.worker_id, core.why
 
     def moved_to(self, placed: Placed) -> None:
         """A hedged answer goes on with the second worker that was asked; nothing came from the first."""
@@ -120,7 +122,7 @@ class Answer:
     async def begin(self, prompt_tokens: int, cached_tokens: int) -> None:
         """The worker took the request: says so, and whatever was waiting to be said after that."""
         self.prompt_tokens = prompt_tokens or self.prompt_tokens
-        self._listener.started(self._placed, prompt_tokens, cached_tokens)
+        self._listener.started(self.on, prompt_tokens, cached_tokens)
         await self._accept(self._worker_id)
         if self._left:
             (from_id, reason), self._left = self._left, None
@@ -134,7 +136,7 @@ class Answer:
     async def _accept(self, worker_id: str, queue_position: int = 0) -> None:
         if not self.accepted:
             self.accepted = True
-            event = Accepted(self.request_id, worker_id, self._model, self._pick_reason, queue_position)
+            event = Accepted(self.request_id, worker_id, self.model, self._pick_reason, queue_position)
             await self.client.event(event)
         if self._passages is not None:
             passages, self._passages = self._passages, None
@@ -160,7 +162,7 @@ class Answer:
 
     def _first(self) -> None:
         self._is_first = False
-        self._listener.first_token(self._placed)
+        self._listener.first_token(self.on)
         if self.first_token_s is None:
             self.first_token_s = self.now()
 

@@ -28,8 +28,8 @@ class Case:
 
     @property
     def recovers(self) -> bool:
-        """Whether it had a worker and lost it."""
-        return self.last is not None
+        """Whether it had a worker that failed it; one that was merely full has not."""
+        return self.history.failures > 0
 
     @property
     def priority(self) -> Priority:

@@ -93,6 +93,9 @@ class Conversation:
                     if self._turns.qsize() >= TURN_QUEUE_LIMIT:
                         text = f"{TURN_QUEUE_LIMIT} turns wait already; wait for an answer before the next"
                         raise Exhausted(text, reason="TOO_MANY_TURNS")
+                    if len(message.turn.content) > self._settings.max_prompt_bytes:
+                        text = f"the turn is longer than the {self._settings.max_prompt_bytes:,} bytes allowed"
+                        raise InvalidArgument(text, reason="PROMPT_TOO_LONG", field="turn.content")
                     self._turns.put_nowait(message.turn.content)
                 case "cancel":
                     if self._under_way is not None:

@@ -33,11 +33,12 @@ from services.router.core.table import WorkerTable
 from services.router.events import Failed, Stage
 from services.router.hedged import Hedged
 from services.router.metrics import RouterMetrics
-from services.router.monitor import Monitor
 from services.router.placing import Placing
 from services.router.ports import Ran, Relay, Searcher
 from services.router.refusals import gave_up
 from services.router.seating import Seating
+from services.router.stuck import unless_stuck
+from services.router.waiting import WaitingRoom
 from weft.retriever.v1.retriever_pb2 import Passage
 
 
@@ -51,7 +52,7 @@ class Dispatch:
         seating: Seating,
         relay: Relay,
         searcher: Searcher,
-        monitor: Monitor,
+        room: WaitingRoom,
         budget: RetryBudget,
         hedges: RetryBudget,
         settings: RouterSettings,
@@ -63,7 +64,7 @@ class Dispatch:
         self._seating = seating
         self._relay = relay
         self._searcher = searcher
-        self._monitor = monitor
+        self._room = room
         self._budget = budget
         self._hedges = hedges
         self._settings = settings
@@ -82,14 +83,16 @@ class Dispatch:
         try:
             ended = await self._answer(chat, answer, deadline_s)
         except WeftError as error:
-            self._metrics.answers.labels(chat.model, error.reason).inc()
+            self._metrics.failed(answer, error)
             if not answer.accepted:
                 raise
             self._log.warning("answer_failed", request=answer.request_id, reason=error.reason, message=error.message)
-            await answer.fail(Failed(error))
+            async with unless_stuck():
+                await answer.fail(Failed(error))
             return None
-        self._metrics.answered(chat.model, answer, ended)
-        await answer.finish(ended)
+        self._metrics.answered(answer, ended)
+        async with unless_stuck():
+            await answer.finish(ended)
         return ended
 
     def explain(self, chat: Chat) -> Pick:
@@ -98,6 +101,7 @@ class Dispatch:
 
     async def _answer(self, chat: Chat, answer: Answer, deadline_s: float) -> Ended:
         chat = replace(chat, model=self._placing.model(chat.model))
+        answer.model = chat.model
         if chat.retrieval is not None:
             passages = await self._retrieve(chat, answer, deadline_s)
             if answer.cancelled:
@@ -105,6 +109,18 @@ class Dispatch:
             sources = [Source(p.title or p.source, " > ".join(p.heading_path), p.text) for p in passages]
             chat = grounded(chat, sources, self._settings.context_bytes_per_passage)
         case = Case(chat, deadline_s, self._placing.need(chat))
+        try:
+            return await self._serve(case, answer)
+        except DeadlineExceeded:
+            # It passed while the answer waited for its next worker: what there is of it stands.
+            if not answer.token_ids:
+                raise
+            return Ended(FinishReason.DEADLINE, answer.usage)
+        finally:
+            self._seating.settle(case, answer.prompt_tokens + len(answer.token_ids))
+
+    async def _serve(self, case: Case, answer: Answer) -> Ended:
+        """One worker after the other, until the answer has ended. Raises where it fails for good."""
         while True:
             placed = await self._seating.seat(case, answer)
             if placed is None:
@@ -118,21 +134,21 @@ class Dispatch:
     async def _run(self, placed: Placed, case: Case, answer: Answer) -> Ran:
         """Runs the answer on a worker on which its load is reserved, and releases it."""
         outcome: Outcome | None = None
-        hedging = self._hedging(placed, case)
         try:
+            hedging = self._hedging(placed, case)
             ran = await self._relay.run(placed, case.chat, answer, case.deadline_s, hedging)
-            outcome, placed = ran.outcome, ran.placed
+            outcome = ran.outcome
             return ran
         finally:
-            finished = _verdict(outcome)
-            self._placing.release(placed, finished=finished, output_tokens=len(answer.token_ids))
-            self._seating.settle(case, answer.prompt_tokens + len(answer.token_ids))
-            self._monitor.ended(placed.worker.worker_id, _breaker_verdict(outcome, answer))
+            # A hedge may have put the answer on another worker, whose reservation it is by now.
+            self._placing.release(answer.on, outcome, len(answer.token_ids))
 
     def _hedging(self, placed: Placed, case: Case) -> "Hedged | None":
         if not self._settings.failover.hedge_after_s or case.recovers:
             return None
-        return Hedged(self._settings.failover.hedge_after_s, case, placed, self._placing, self._hedges, self._now)
+        return Hedged(
+            self._settings.failover.hedge_after_s, case, placed, self._placing, self._room, self._hedges, self._now
+        )
 
     def _recover(self, outcome: Outcome, placed: Placed, case: Case, answer: Answer) -> Ended | None:
         """How the answer ended; None where the case is ready for its next worker. Raises where it fails for good."""
@@ -182,7 +198,8 @@ class Dispatch:
                 if deadline_s <= self._now():
                     raise DeadlineExceeded("the deadline passed during retrieval", reason="DEADLINE")
                 if not search.done():
-                    await answer.progress(Stage.RETRIEVING)
+                    async with unless_stuck():
+                        await answer.progress(Stage.RETRIEVING)
             passages = search.result()
         finally:
             search.cancel()
@@ -194,26 +211,3 @@ class Dispatch:
     @staticmethod
     def _cancelled(answer: Answer) -> Ended:
         return Ended(FinishReason.CANCELLED, answer.usage)
-
-
-def _verdict(outcome: Outcome | None) -> bool | None:
-    """Whether the worker did its work; None where the end was not its doing, or the client left."""
-    if outcome is None:
-        return None
-    if isinstance(outcome, Ended):
-        return True if outcome.reason is not FinishReason.CANCELLED else None
-    if outcome.kind in (
-        FailureKind.LINK_LOST,
-        FailureKind.STALLED,
-        FailureKind.UNAVAILABLE,
-        FailureKind.INTERNAL,
-    ):
-        return False
-    return None
-
-
-def _breaker_verdict(outcome: Outcome | None, answer: Answer) -> bool | None:
-    """The same for the worker's breaker, which leaves out what its link and its pulse show already."""
-    if isinstance(outcome, Failure) and outcome.kind is FailureKind.LINK_LOST:
-        return None
-    return _verdict(outcome)

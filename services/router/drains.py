@@ -15,24 +15,29 @@ class Drains:
         self._table = table
         self._links = links
         self._limit_s = limit_s
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, tuple[str, asyncio.TimerHandle]] = {}
 
     def drain(self, worker_id: str) -> Worker | None:
         """The worker, which gets no more picks; None where it is not known. Again changes nothing."""
         row = self._table.drain(worker_id)
-        if row is not None and worker_id not in self._timers:
-            loop = asyncio.get_running_loop()
-            self._timers[worker_id] = loop.call_later(self._limit_s, self._move, worker_id, row.epoch)
+        if row is None or row.hello is None:
+            return row
+        known = self._timers.get(worker_id)
+        if known is None or known[0] != row.hello.incarnation:
+            if known is not None:
+                known[1].cancel()
+            timer = asyncio.get_running_loop().call_later(self._limit_s, self._move, worker_id)
+            self._timers[worker_id] = (row.hello.incarnation, timer)
         return row
 
     def close(self) -> None:
         """Cancels every timer."""
-        for timer in self._timers.values():
+        for _, timer in self._timers.values():
             timer.cancel()
 
-    def _move(self, worker_id: str, epoch: int) -> None:
+    def _move(self, worker_id: str) -> None:
         del self._timers[worker_id]
         row, link = self._table.get(worker_id), self._links.link(worker_id)
-        # A worker that came back in the meantime is another link, and maybe no longer drained.
-        if row is not None and row.epoch == epoch and link is not None:
+        # A worker whose process is new by now is no longer drained, and keeps what it has.
+        if row is not None and row.drained_by_router and link is not None:
             link.abandon(Failure(FailureKind.DRAINED, f"{worker_id} was drained", "WORKER_DRAINED"))

@@ -57,8 +57,21 @@ class Fleet:
                 reason="WORKER_ID_TAKEN",
                 field="worker_id",
             )
-        if address not in self._tasks:
-            self._tasks[address] = asyncio.create_task(self._keep(row.worker_id, address), name=f"link-{address}")
+        task = self._tasks.get(address)
+        if task is None or task.done():
+            task = asyncio.create_task(self._keep(row.worker_id, address), name=f"link-{address}")
+            task.add_done_callback(self._ended)
+            self._tasks[address] = task
+
+    def listed(self, address: str) -> None:
+        """The settings name a worker; until it has said who it is, its address stands for its id."""
+        row = next((row for row in self._table if row.address == address), None)
+        self.announce(row.worker_id if row else address.replace(":", "_"), address)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """A link's task never ends by itself: what ended it is a bug of ours, and its worker's next word dials anew."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("link_task_broke", task=task.get_name(), exc_info=error)
 
     def forget(self) -> None:
         """Stops dialling workers that are away for too long and no longer announce themselves."""
@@ -107,9 +120,10 @@ class Fleet:
         try:
             reason = await link.run(on_news)
         finally:
-            del self._links[worker_id]
-            self._table.link_down(worker_id, reason, self._now())
-            self._observer.link_down(worker_id)
+            if self._links.get(worker_id) is link:
+                del self._links[worker_id]
+                self._table.link_down(worker_id, reason, self._now())
+                self._observer.link_down(worker_id)
             self._log.warning("worker_down", worker=worker_id, address=address, reason=reason)
 
     async def _connect(self, channel: grpc.aio.Channel, known_as: str, address: str) -> Link:

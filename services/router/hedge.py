@@ -43,9 +43,9 @@ class Hedge:
         self._second = None
         return second
 
-    def release(self, loser: Placed) -> None:
+    def release(self, loser: Placed, outcome: Outcome) -> None:
         """Releases the first request's reservation, after the second one won."""
-        self._hedging.release(loser)
+        self._hedging.release(loser, outcome)
 
     def close(self) -> None:
         """Stops the timer, and the second request where it did not win."""
@@ -60,7 +60,7 @@ class Hedge:
             return
         self._second = self._open_on(placed)
         if self._second is None:
-            self._hedging.release(placed)
+            self._hedging.release(placed, None)
         else:
             self._second.flow.races(self._second_won)
 
@@ -75,4 +75,4 @@ class Hedge:
         if self._second is not None:
             second, self._second = self._second, None
             second.leave()
-            self._hedging.release(second.placed)
+            self._hedging.release(second.placed, second.flow.outcome)

@@ -6,7 +6,9 @@ from services.kit.clock import Now
 from services.router.case import Case, Placed
 from services.router.core.budget import RetryBudget
 from services.router.core.pick import Refusal
+from services.router.core.recover import Outcome
 from services.router.placing import Placing
+from services.router.waiting import WaitingRoom
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,17 +19,24 @@ class Hedged:
     case: Case
     first: Placed
     placing: Placing
+    room: WaitingRoom
     budget: RetryBudget
     now: Now
 
     def place(self) -> Placed | None:
         """See ports.Hedging."""
-        elsewhere = replace(self.case, failed_on={self.first.worker.worker_id: self.first.epoch})
-        if not self.budget.retry(self.now()):
+        if not self.room.is_empty(self.case.chat.model):
+            # Whoever waits has none yet; nobody gets a second worker before that.
             return None
+        elsewhere = replace(self.case, failed_on={self.first.worker.worker_id: self.first.epoch})
         found = self.placing.place(elsewhere)
-        return None if isinstance(found, Refusal) else found
+        if isinstance(found, Refusal):
+            return None
+        if not self.budget.retry(self.now()):
+            self.placing.release(found, None)
+            return None
+        return found
 
-    def release(self, placed: Placed) -> None:
+    def release(self, placed: Placed, outcome: Outcome | None) -> None:
         """See ports.Hedging."""
-        self.placing.release(placed, finished=None)
+        self.placing.release(placed, outcome)

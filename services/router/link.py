@@ -17,6 +17,8 @@ from weft.worker.v1 import worker_pb2
 from weft.worker.v1.worker_pb2_grpc import WorkerServiceStub
 
 HELLO_TIMEOUT_S = 5.0
+OUTBOX_BYTES = 256 * 1024 * 1024
+"""Requests that wait to be written to one worker; beyond it the worker does not read."""
 
 OnNews = Callable[[Load | CacheChange], None]
 """Takes what a worker says of itself."""
@@ -37,6 +39,7 @@ class Link:
         self.hello = hello
         self._call = call
         self._outbox: asyncio.Queue[worker_pb2.AttachRequest] = asyncio.Queue(queue_limit)
+        self._outbox_bytes = 0
         self._flows: dict[int, Flow] = {}
         self._next_number = 1
         self._log = structlog.get_logger("link").bind(worker=hello.worker_id)
@@ -119,7 +122,10 @@ class Link:
         self._call.cancel()
 
     def _send(self, message: worker_pb2.AttachRequest) -> None:
+        self._outbox_bytes += message.ByteSize()
         try:
+            if self._outbox_bytes > OUTBOX_BYTES and self._outbox.qsize():
+                raise asyncio.QueueFull
             self._outbox.put_nowait(message)
         except asyncio.QueueFull:
             self._log.warning("link_cut", reason="the worker does not read", queued=self._outbox.qsize())
@@ -127,7 +133,9 @@ class Link:
 
     async def _write(self) -> None:
         while True:
-            await self._call.write(await self._outbox.get())
+            message = await self._outbox.get()
+            self._outbox_bytes -= message.ByteSize()
+            await self._call.write(message)
 
     def _take(self, message: worker_pb2.AttachResponse, on_news: OnNews) -> None:
         flows = self._flows

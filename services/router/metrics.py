@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from services.kit.errors import WeftError
 from services.router.answer import Answer
 from services.router.core.recover import Ended
 from services.router.core.table import WorkerTable
@@ -28,8 +29,13 @@ class RouterMetrics:
         )
         registry.register(_TableCollector(table))
 
-    def answered(self, model: str, answer: Answer, ended: Ended) -> None:
+    def failed(self, answer: Answer, error: WeftError) -> None:
+        """An answer failed. Labels are models that exist and status codes: nothing that callers can make up."""
+        self.answers.labels(answer.model, error.code.name.lower()).inc()
+
+    def answered(self, answer: Answer, ended: Ended) -> None:
         """An answer is complete."""
+        model = answer.model
         self.answers.labels(model, ended.reason.value).inc()
         self.tokens.labels(model).inc(len(answer.token_ids))
         if answer.first_token_s is not None:
@@ -49,7 +55,7 @@ class _TableCollector(Collector):
             "in_flight": GaugeMetricFamily("weft_worker_in_flight", "Placed here.", labels=["worker", "model"]),
             "state": GaugeMetricFamily("weft_worker_state", "1 for its state.", labels=["worker", "model", "state"]),
         }
-        for row in list(self._table):
+        for row in self._table.snapshot():
             labels = [row.worker_id, row.model]
             readings["running"].add_metric(labels, row.load.running)
             readings["waiting"].add_metric(labels, row.load.waiting)

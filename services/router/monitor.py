@@ -53,7 +53,7 @@ class Monitor:
     def placed(self, worker_id: str) -> None:
         """An answer was placed on the worker."""
         if (breaker := self._breakers.get(worker_id)) is not None:
-            breaker.placed()
+            breaker.placed(self._now())
 
     def ended(self, worker_id: str, succeeded: bool | None) -> None:
         """An answer left the worker: it did its work, failed, or (None) neither."""

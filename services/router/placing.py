@@ -4,9 +4,10 @@ from services.kit.clock import Now
 from services.kit.errors import WeftError
 from services.kit.settings.router import RouterSettings
 from services.router.case import Case, Placed
-from services.router.core.chat import Chat
-from services.router.core.pick import Pick, Refusal, Wanted, resolve_model
+from services.router.core.chat import Chat, FinishReason
+from services.router.core.pick import Pick, Refusal, Wanted, refusal_of, resolve_model
 from services.router.core.placer import Need, Placer
+from services.router.core.recover import Ended, Failure, FailureKind, Outcome
 from services.router.core.table import WorkerTable
 from services.router.metrics import RouterMetrics
 from services.router.monitor import Monitor
@@ -81,9 +82,20 @@ class Placing:
         """The first token came from the worker."""
         self._placer.first_token(placed.core, self._now())
 
-    def release(self, placed: Placed, *, finished: bool | None, output_tokens: int = 0) -> None:
-        """The answer left the worker: it finished, failed, or (None) neither. Somebody who waits may take its place."""
+    def refusal(self, case: Case) -> Refusal | None:
+        """Why nobody could take the request now; None where somebody could. Reserves nothing."""
+        return refusal_of(self._table.rows, self._wanted(case))
+
+    def release(self, placed: Placed, outcome: Outcome | None, output_tokens: int = 0) -> None:
+        """The request left the worker, and ended so, or (None) the client left. Somebody who waits may have its place.
+
+        Every `place` is followed by one of these: the table, the breaker and the queue all rely on it.
+        """
+        finished = _verdict(outcome)
         self._placer.release(placed.core, finished=finished, output_tokens=output_tokens)
+        # What a lost link says of its worker, the link's own state says already.
+        lost = isinstance(outcome, Failure) and outcome.kind is FailureKind.LINK_LOST
+        self._monitor.ended(placed.worker.worker_id, None if lost else finished)
         self._room.pump(placed.core.model)
 
     def _wanted(self, case: Case) -> Wanted:
@@ -95,3 +107,15 @@ class Placing:
     def _is_same_link(self, worker_id: str, epoch: int) -> bool:
         row = self._table.get(worker_id)
         return row is not None and row.epoch == epoch
+
+
+_WORKERS_DOING = (FailureKind.LINK_LOST, FailureKind.STALLED, FailureKind.UNAVAILABLE, FailureKind.INTERNAL)
+
+
+def _verdict(outcome: Outcome | None) -> bool | None:
+    """Whether the worker did its work; None where the end was not its doing."""
+    if outcome is None:
+        return None
+    if isinstance(outcome, Ended):
+        return True if outcome.reason is not FinishReason.CANCELLED else None
+    return False if outcome.kind in _WORKERS_DOING else None

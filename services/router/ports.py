@@ -45,8 +45,8 @@ class Hedging(Protocol):
         """A second worker with the load reserved on it; None where there is none, or the budget is spent."""
         ...
 
-    def release(self, placed: Placed) -> None:
-        """The loser's reservation."""
+    def release(self, placed: Placed, outcome: Outcome | None) -> None:
+        """The loser's reservation, and how its request ended, where it has."""
         ...
 
 

@@ -15,7 +15,7 @@ from services.router.flow import Flow
 from services.router.hedge import Hedge, Opened
 from services.router.ports import Hedging, Ran
 
-STUCK_TICKS_LIMIT = 3
+STUCK_TICKS_LIMIT = 15
 """Ticks for which a client may take nothing after its answer is over; then its call is dropped."""
 
 
@@ -44,12 +44,16 @@ class LinkRelay:
             winner = second.winner(outcome) if second is not None else None
             if second is None or winner is None:
                 return Ran(outcome, placed)
-            answer.moved_to(winner.placed)
+            loser, placed = placed, winner.placed
+            # From here on the reservation that dispatch releases is the winner's, however this ends.
+            answer.moved_to(placed)
+            second.release(loser, outcome)
             answer.attach(winner.flow)
             watch.follow(winner.flow)
-            hedging_loser, placed = placed, winner.placed
-            second.release(hedging_loser)
-            return Ran(await self._move(winner.flow, answer), placed)
+            try:
+                return Ran(await self._move(winner.flow, answer), placed)
+            finally:
+                winner.leave()
         finally:
             watch.stop()
             opened.leave()

@@ -13,7 +13,8 @@ from services.router.core.pick import Refusal, RefusalKind
 from services.router.events import Stage
 from services.router.placing import Placing
 from services.router.refusals import gave_up
-from services.router.waiting import Seat, WaitingRoom
+from services.router.stuck import unless_stuck
+from services.router.waiting import Seat, Unplaced, WaitingRoom
 
 RETRY_FIRST_S = 1.0
 RETRY_LONGEST_S = 60.0
@@ -34,25 +35,30 @@ class Seating:
 
         Raises what the client is told: shed, waited too long, nobody there, or the deadline.
         """
-        refusal = Refusal(RefusalKind.FULL, case.chat.model)
         if self._room.is_empty(case.chat.model):
             found = self._placing.place(case)
             if isinstance(found, Placed):
                 return found
-            # A begun answer waits for a worker that is away, too: it may be on its way back.
-            if found.kind not in _WORTH_WAITING and not case.recovers:
-                raise self._placing.error(found)
-            refusal = found
-        return await self._queue(case, answer, refusal)
+            refusal: Refusal | None = found
+        else:
+            refusal = self._placing.refusal(case)
+        # A begun answer waits for a worker that is away, too: it may be on its way back.
+        if refusal is not None and refusal.kind not in _WORTH_WAITING and not case.recovers:
+            raise self._placing.error(refusal)
+        return await self._queue(case, answer)
 
-    async def _queue(self, case: Case, answer: Answer, refusal: Refusal) -> Placed | None:
+    async def _queue(self, case: Case, answer: Answer) -> Placed | None:
         chat = case.chat
+        is_particular = bool(case.failed_on or case.fingerprint)
 
-        def place() -> Placed | None:
+        def place() -> Placed | Unplaced:
             found = self._placing.place(case)
-            return found if isinstance(found, Placed) else None
+            if isinstance(found, Placed):
+                return found
+            return Unplaced.PARTICULAR if is_particular else Unplaced.FULL
 
-        cost = self._placing.cost(case)
+        # What a begun answer costs its tenant is settled at its end, with what it cost before.
+        cost = 1 if case.recovers else self._placing.cost(case)
         until_s = case.deadline_s
         if case.recovers:
             until_s = min(until_s, self._now() + self._settings.failover.recover_wait_s)
@@ -64,9 +70,9 @@ class Seating:
         finally:
             unused = seat.leave()
             if unused is not None:
-                self._placing.release(unused, finished=None)
+                self._placing.release(unused, None)
         if placed is None and not answer.cancelled:
-            raise self._lapsed(case, seat, refusal)
+            raise self._lapsed(case, seat)
         return placed
 
     async def _wait(self, seat: Seat, case: Case, answer: Answer) -> Placed | None:
@@ -77,33 +83,36 @@ class Seating:
             either: set[asyncio.Future[Any]] = {seat.placed, answer.gone}
             await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if seat.placed.done():
-                case.ticket = seat.ticket
+                case.ticket = case.ticket or seat.ticket
                 return seat.take()
             if answer.cancelled or self._now() >= seat.ticket.expires_s:
                 return None
-            await answer.progress(Stage.QUEUED, seat.position, seat.expected_wait_s)
+            position = seat.position
+            async with unless_stuck():
+                await answer.progress(Stage.QUEUED, position, seat.expected_wait_s(position))
 
     def settle(self, case: Case, tokens: int) -> None:
-        """The answer left its worker after so many tokens, prompt included: its tenant's share is put right."""
+        """The answer is over after so many tokens, prompt included: its tenant's share is put right."""
         if case.ticket is not None:
             self._room.queue(case.chat.model).settle(case.ticket, tokens)
             case.ticket = None
 
     def _shed(self, case: Case, full: QueueFull) -> WeftError:
-        if case.last is not None:
+        if case.recovers and case.last is not None:
             return gave_up(case.last, self._retry_s(full.expected_wait_s))
         retry_s = self._retry_s(full.expected_wait_s)
         text = f"the queue for {case.chat.model} is full (by {full.why.value}); try again in {retry_s:.0f} s"
         return Exhausted(text, reason="QUEUE_FULL", retry_delay_s=retry_s)
 
-    def _lapsed(self, case: Case, seat: Seat, refusal: Refusal) -> WeftError:
+    def _lapsed(self, case: Case, seat: Seat) -> WeftError:
         if self._now() >= case.deadline_s:
             return DeadlineExceeded("the deadline passed while the request waited for a worker", reason="DEADLINE")
-        if case.last is not None:
+        if case.recovers and case.last is not None:
             return gave_up(case.last, self._settings.no_worker_retry_s)
-        if refusal.kind is not RefusalKind.FULL:
+        refusal = self._placing.refusal(case)
+        if refusal is not None and refusal.kind is not RefusalKind.FULL:
             return self._placing.error(refusal)
-        retry_s = self._retry_s(seat.expected_wait_s)
+        retry_s = self._retry_s(seat.expected_wait_s(len(self._room.queue(case.chat.model)) + 1))
         waited_s = self._settings.queue.wait_s
         text = f"no worker of {case.chat.model} had room for {waited_s:g} s; try again in {retry_s:.0f} s"
         return Exhausted(text, reason="QUEUE_TIMEOUT", retry_delay_s=retry_s)

@@ -169,7 +169,12 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         self, request: router_pb2.ExplainPickRequest, context: Context
     ) -> router_pb2.ExplainPickResponse:
         """See router.proto."""
-        return explained(self._dispatch.explain(chat_from(request.chat)), self._settings.policy)
+        if request.ByteSize() > self._settings.max_prompt_bytes:
+            raise InvalidArgument(
+                "the chat is over the prompt limit; shorten it", reason="PROMPT_TOO_LONG", field="chat"
+            )
+        chat = chat_from(request.chat)
+        return explained(self._dispatch.explain(chat), self._settings.policy)
 
     async def RegisterWorker(
         self, request: router_pb2.RegisterWorkerRequest, context: Context

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 
 from services.kit.clock import Now
 from services.kit.errors import Exhausted
@@ -10,11 +11,19 @@ from services.router.case import Placed
 from services.router.core.admit import AdmissionQueue, Joined, QueueFull, QueueLimits, Ticket
 from services.router.core.chat import Priority
 
-SCAN_LIMIT = 16
-"""Tickets that are offered a place in one go after the first that could not take one: some need a certain worker."""
+SCAN_LIMIT = 64
+"""Tickets that are looked at in one go: so many may wait for a certain worker without holding up the others."""
 
-Place = Callable[[], Placed | None]
-"""Picks a worker for one request and reserves its load; None where there is none now."""
+
+class Unplaced(Enum):
+    """Why a request that waits was not placed: no worker has room, or none of those that it could go to."""
+
+    FULL = "full"
+    PARTICULAR = "particular"
+
+
+Place = Callable[[], Placed | Unplaced]
+"""Picks a worker for one request and reserves its load."""
 
 
 @dataclass(slots=True)
@@ -38,10 +47,9 @@ class Seat:
         """From 1."""
         return self._room.queue(self._model).position(self.ticket.number)
 
-    @property
-    def expected_wait_s(self) -> float | None:
-        """None where nothing is known yet."""
-        return self._room.queue(self._model).expected_wait_s(self.position)
+    def expected_wait_s(self, position: int) -> float | None:
+        """For this place in the queue; None where nothing is known yet."""
+        return self._room.queue(self._model).expected_wait_s(position)
 
     def take(self) -> Placed:
         """The place that came; the caller owns its reservation now. Raises where the seat was lost to another."""
@@ -99,18 +107,19 @@ class WaitingRoom:
                 self._pump(name, queue)
 
     def _pump(self, model: str, queue: AdmissionQueue) -> None:
-        missed = 0
-        for ticket in list(queue):
-            waiting = self._waiting[model, ticket.number]
-            placed = waiting.place()
-            if placed is None:
-                missed += 1
-                if missed == SCAN_LIMIT:
+        """Offers places from the front. Some who wait need a certain worker, and hold up nobody who does not."""
+        looking = True
+        while looking:
+            looking = False
+            for ticket in queue.heads(SCAN_LIMIT):
+                found = self._waiting[model, ticket.number].place()
+                if isinstance(found, Placed):
+                    queue.served(ticket, self._now())
+                    self._waiting.pop((model, ticket.number)).placed.set_result(found)
+                    looking = True
+                elif found is Unplaced.FULL:
+                    # It would take any worker, and there is none: so it is for everyone behind it.
                     return
-                continue
-            queue.served(ticket, self._now())
-            del self._waiting[model, ticket.number]
-            waiting.placed.set_result(placed)
 
     def leave(self, model: str, ticket: Ticket, placed: "asyncio.Future[Placed]") -> Placed | None:
         """See Seat.leave."""

@@ -204,7 +204,7 @@ class World:
             self.now,
         )
         self.room = WaitingRoom(QueueLimits(queue.requests, queue.tokens, queue.wait_s), self.now)
-        self.watchers = Watchers(self.monitor, self.room)
+        self.watchers = Watchers(self.table, self.monitor, self.room)
         self.fleet = SimFleet(workers, self.table, self.watchers, self.now)
         metrics = RouterMetrics(CollectorRegistry(), self.table)
         placer = Placer(self.table, policy, Weights(), random.Random(seed))
@@ -215,7 +215,7 @@ class World:
             Seating(placing, self.room, self.settings, self.now),
             LinkRelay(self.fleet, self.now, tick_s=2.0, buffer_bytes=1 << 20),  # type: ignore[arg-type] # see SimWorker
             RetrieverLink("", _no_grpc()),
-            self.monitor,
+            self.room,
             RetryBudget(failover.retry_share, failover.retry_per_s, failover.retry_window_s),
             RetryBudget(failover.hedge_share, failover.hedge_per_s, failover.retry_window_s),
             self.settings,

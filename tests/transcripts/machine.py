@@ -124,7 +124,7 @@ class Machine:
             return
         self.placed[answer] = found
         self.placed[f"{answer}:{found.worker.worker_id}"] = found
-        self.breakers[found.worker.worker_id].placed()
+        self.breakers[found.worker.worker_id].placed(self.now_s)
         yield f"{answer} on {found.worker.worker_id} busy={found.worker.busy}"
 
     def do_finish(self, answer: str) -> Iterator[str]:

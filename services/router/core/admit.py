@@ -63,11 +63,10 @@ class QueueFull:
 
 @dataclass(slots=True)
 class _Class:
-    """One priority class: its virtual time, each tenant's last finish tag and places, and who waits, by start tag."""
+    """One priority class: its virtual time, and each tenant's last finish tag and places."""
 
     now: float = 0.0
     finish: dict[str, float] = field(default_factory=dict)
-    heap: list[tuple[float, int, Ticket]] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)
 
 
@@ -98,59 +97,67 @@ class AdmissionQueue:
 
     def __iter__(self) -> Iterator[Ticket]:
         """In the order in which they would be served if nobody else came."""
-        for group in self._classes.values():
-            for _, number, ticket in sorted(group.heap):
-                if number in self._waiting:
-                    yield ticket
+        return iter(sorted(self._waiting.values(), key=self._order))
+
+    def heads(self, limit: int) -> list[Ticket]:
+        """The first so many of them, without putting all of them in order."""
+        return heapq.nsmallest(limit, self._waiting.values(), key=self._order)
+
+    def _order(self, ticket: Ticket) -> tuple[int, float, int]:
+        return (-ticket.priority, self._starts[ticket.number], ticket.number)
 
     def join(self, priority: Priority, tenant: str, tokens: int, now_s: float, deadline_s: float) -> Joined | QueueFull:
         """Takes a place that lapses at the deadline or after the longest wait, whichever is earlier."""
         expires_s = min(deadline_s, now_s + self._limits.wait_s)
         ticket = Ticket(self._next_number, priority, tenant, max(1, tokens), now_s, expires_s)
-        displaced: list[Ticket] = []
-        while (why := self._over(ticket, displaced)) is not None:
-            victim = self._victim(ticket, displaced)
-            if victim is None:
-                return QueueFull(why, self.expected_wait_s(len(self) + 1))
-            displaced.append(victim)
+        displaced = self._displaced(ticket)
+        if isinstance(displaced, Why):
+            return QueueFull(displaced, self.expected_wait_s(len(self) + 1))
         for victim in displaced:
             self.leave(victim.number)
         self._next_number += 1
         group = self._classes[priority]
         start = max(group.now, group.finish.get(tenant, 0.0))
         group.finish[tenant] = start + ticket.tokens
-        heapq.heappush(group.heap, (start, ticket.number, ticket))
+        group.places[tenant] = group.places.get(tenant, 0) + 1
         self._waiting[ticket.number] = ticket
         self._starts[ticket.number] = start
-        group.places[tenant] = group.places.get(tenant, 0) + 1
         self.tokens += ticket.tokens
+        self._forget_tenants(group)
         return Joined(ticket, tuple(displaced))
 
     def leave(self, number: int) -> None:
-        """Gives the place up: placed, cancelled or lapsed. Nothing happens where it is gone already."""
-        ticket = self._waiting.pop(number, None)
-        if ticket is None:
-            return
+        """Gives the place up: displaced, cancelled or lapsed. The tenant does not pay for it, and nothing happens where
+        it is gone already."""
+        ticket = self._waiting.get(number)
+        if ticket is not None:
+            finish = self._classes[ticket.priority].finish
+            if ticket.tenant in finish:
+                finish[ticket.tenant] -= ticket.tokens
+            self._remove(ticket)
+
+    def _remove(self, ticket: Ticket) -> None:
+        del self._waiting[ticket.number], self._starts[ticket.number]
         self.tokens -= ticket.tokens
-        del self._starts[number]
-        group = self._classes[ticket.priority]
-        group.places[ticket.tenant] -= 1
-        if not group.places[ticket.tenant]:
-            del group.places[ticket.tenant]
-        while group.heap and group.heap[0][1] not in self._waiting:
-            heapq.heappop(group.heap)
-        if len(group.heap) > 2 * len(self._waiting) + 16:
-            group.heap = [entry for entry in group.heap if entry[1] in self._waiting]
-            heapq.heapify(group.heap)
+        places = self._classes[ticket.priority].places
+        places[ticket.tenant] -= 1
+        if not places[ticket.tenant]:
+            del places[ticket.tenant]
+
+    @staticmethod
+    def _forget_tenants(group: _Class) -> None:
+        """Bounds what is kept of tenants without a place: those go first who owe the class's present the least."""
+        if len(group.finish) <= 2 * TENANTS_KEPT + len(group.places):
+            return
+        absent = sorted((tag, tenant) for tenant, tag in group.finish.items() if tenant not in group.places)
+        for _, tenant in absent[: len(absent) - TENANTS_KEPT]:
+            del group.finish[tenant]
 
     def served(self, ticket: Ticket, now_s: float) -> None:
         """The ticket was placed: its class's virtual time moves on, and the pace of the queue is learned."""
         group = self._classes[ticket.priority]
         group.now = max(group.now, self._starts[ticket.number])
-        self.leave(ticket.number)
-        if len(group.finish) > TENANTS_KEPT + len(group.places):
-            # Who owes nothing to the class's present is as good as new, so forgetting it changes no order.
-            group.finish = {tenant: tag for tenant, tag in group.finish.items() if tag > group.now}
+        self._remove(ticket)
         if self._left_s is not None:
             interval_s = now_s - self._left_s
             known_s = self._interval_s
@@ -175,42 +182,54 @@ class AdmissionQueue:
 
     def position(self, number: int) -> int:
         """From 1; 0 for a ticket that does not wait."""
-        return next((place for place, ticket in enumerate(self, 1) if ticket.number == number), 0)
+        ticket = self._waiting.get(number)
+        if ticket is None:
+            return 0
+        mine = self._order(ticket)
+        return 1 + sum(self._order(other) < mine for other in self._waiting.values())
 
     def expected_wait_s(self, position: int) -> float | None:
         """How long until this place is served, from the pace at which the queue has moved; None before it has."""
         return None if self._interval_s is None else position * self._interval_s
 
-    def _over(self, ticket: Ticket, displaced: list[Ticket]) -> Why | None:
-        if len(self) - len(displaced) + 1 > self._limits.requests:
-            return Why.REQUESTS
-        if self.tokens - sum(t.tokens for t in displaced) + ticket.tokens > self._limits.tokens:
+    def _displaced(self, ticket: Ticket) -> list[Ticket] | Why:
+        """Who gives way to the ticket, or the bound that it meets where too few have to."""
+        requests = len(self) + 1 - self._limits.requests
+        tokens = self.tokens + ticket.tokens - self._limits.tokens
+        gone: list[Ticket] = []
+        if ticket.tokens > self._limits.tokens:
             return Why.TOKENS
-        return None
+        for victim in self._givers(ticket) if requests > 0 or tokens > 0 else ():
+            gone.append(victim)
+            requests, tokens = requests - 1, tokens - victim.tokens
+            if requests <= 0 and tokens <= 0:
+                return gone
+        if requests <= 0 and tokens <= 0:
+            return gone
+        return Why.REQUESTS if requests > 0 else Why.TOKENS
 
-    def _victim(self, ticket: Ticket, displaced: list[Ticket]) -> Ticket | None:
-        """Who gives way to the ticket; None where nobody has to."""
+    def _givers(self, ticket: Ticket) -> Iterator[Ticket]:
+        """Those who have to give way, in order; each is looked at once."""
         for priority in sorted(Priority):
-            group = self._classes[priority]
-            if not group.places or priority > ticket.priority:
-                continue
-            if priority < ticket.priority:
-                found = self._last(priority, None, displaced)
-            else:
-                greedy = max(group.places, key=lambda tenant: (group.places[tenant], tenant))
-                gone = sum(t.priority == priority and t.tenant == greedy for t in displaced)
-                if group.places[greedy] - gone < group.places.get(ticket.tenant, 0) + 2:
-                    return None
-                found = self._last(priority, greedy, displaced)
-            if found is not None:
-                return found
-        return None
+            if priority < ticket.priority and self._classes[priority].places:
+                yield from [t for t in reversed(self._waiting.values()) if t.priority == priority]
+        places = dict(self._classes[ticket.priority].places)
+        if not places:
+            return
+        by_tenant: dict[str, list[Ticket]] = {}
+        for other in self._waiting.values():
+            if other.priority == ticket.priority:
+                by_tenant.setdefault(other.tenant, []).append(other)
+        # The tenant with the most places, and of equal ones the last by name, as a heap of negated counts.
+        heap = [(-count, _backwards(tenant), tenant) for tenant, count in places.items()]
+        heapq.heapify(heap)
+        own = places.get(ticket.tenant, 0)
+        while heap and -heap[0][0] >= own + 2:
+            count, key, tenant = heap[0]
+            yield by_tenant[tenant].pop()
+            heapq.heapreplace(heap, (count + 1, key, tenant))
 
-    def _last(self, priority: Priority, tenant: str | None, displaced: list[Ticket]) -> Ticket | None:
-        """Who came last in a class, or of one tenant in it, and has not given way yet."""
-        fits = (
-            t
-            for t in reversed(self._waiting.values())
-            if t.priority == priority and tenant in (None, t.tenant) and t not in displaced
-        )
-        return next(fits, None)
+
+def _backwards(name: str) -> tuple[int, ...]:
+    """A key that puts names in the opposite order."""
+    return tuple(-ord(letter) for letter in name)

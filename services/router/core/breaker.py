@@ -53,6 +53,7 @@ class Breaker:
         self._open_s = limits.open_s
         self._until_s = 0.0
         self._probing = False
+        self._probe_s = 0.0
 
     def __repr__(self) -> str:
         return f"Breaker({self.state.value} failures={self._failures})"
@@ -62,11 +63,14 @@ class Breaker:
         if self.state is BreakerState.OPEN and now_s >= self._until_s:
             self._to(Event.TIME_IS_OVER)
             self._probing = False
-        return self.state is BreakerState.CLOSED or (self.state is BreakerState.HALF_OPEN and not self._probing)
+        if self.state is BreakerState.HALF_OPEN:
+            # A probe that has proved nothing for so long makes way for another.
+            return not self._probing or now_s - self._probe_s >= self._limits.longest_open_s
+        return self.state is BreakerState.CLOSED
 
-    def placed(self) -> None:
+    def placed(self, now_s: float) -> None:
         """A request went to the worker; half open, it is the probe."""
-        self._probing = self.state is BreakerState.HALF_OPEN
+        self._probing, self._probe_s = self.state is BreakerState.HALF_OPEN, now_s
 
     def succeeded(self) -> None:
         """An answer's token came, or the worker came back as a new process."""

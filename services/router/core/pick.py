@@ -107,6 +107,12 @@ def pick(workers: Sequence[Worker], wanted: Wanted, policy: str, ask: Ask) -> Ch
     return Chosen(worker, best, parts([worker], ask)[0])
 
 
+def refusal_of(workers: Sequence[Worker], wanted: Wanted) -> Refusal | None:
+    """Why `pick` would choose nobody; None where it would choose somebody."""
+    reasons = {filtered(worker, wanted) for worker in workers}
+    return None if Lost.CHOSEN in reasons else refusal(reasons, wanted)
+
+
 def explain(workers: Sequence[Worker], wanted: Wanted, policy: str, ask: Ask) -> Pick:
     """The pick that `pick` makes of the same arguments, with everyone who was looked at."""
     looked_at = [(worker, filtered(worker, wanted)) for worker in workers]

@@ -54,7 +54,7 @@ class Placer:
     def __init__(self, table: WorkerTable, policy: str, weights: Weights, rng: random.Random) -> None:
         self._table = table
         self._weights = weights
-        self._speed_at_first = Speed(0.0, 1.0 / weights.prefill_tokens_per_s)
+        self.speed_at_first = Speed(0.0, 1.0 / weights.prefill_tokens_per_s)
         self._rng = rng
         self._models: dict[str, _Model] = {}
         self.policy = policy
@@ -109,8 +109,8 @@ class Placer:
         """The first token came: the prompt is prefilled."""
         tokens, elapsed_s = reservation.first_token(placed.reservation), now_s - placed.reservation.placed_s
         model = self._model(placed.model)
-        model.rates.prefilled(tokens, elapsed_s, now_s, self._speed_at_first)
-        placed.worker.rates.prefilled(tokens, elapsed_s, now_s, model.rates.speed or self._speed_at_first)
+        model.rates.prefilled(tokens, elapsed_s, now_s, self.speed_at_first)
+        placed.worker.rates.prefilled(tokens, elapsed_s, now_s, model.rates.speed or self.speed_at_first)
 
     def release(self, placed: Placed, *, finished: bool | None, output_tokens: int = 0) -> None:
         """The answer left the worker; see `WorkerTable.release`. The length of a finished one is learned."""
@@ -128,7 +128,7 @@ class Placer:
             output_tokens=self.estimates.output_tokens(wanted.model, need.max_tokens),
             cached_tokens={name: min(prompt_tokens, round(blocks * per_block)) for name, blocks in matched.items()},
             session_id=need.session_id,
-            fleet=model.rates.speed or self._speed_at_first,
+            fleet=model.rates.speed or self.speed_at_first,
             usual_tokens=model.rates.tokens / model.rates.count if model.rates.count else 0.0,
             last=model.last,
             now_s=now_s,

@@ -56,6 +56,10 @@ class WorkerTable:
             self._in_order = tuple(sorted(self._rows.values(), key=lambda row: row.worker_id))
         return self._in_order
 
+    def snapshot(self) -> list[Worker]:
+        """The rows, in order of the ids, for another thread: nothing of the table changes by it."""
+        return sorted(self._rows.values(), key=lambda row: row.worker_id)
+
     def get(self, worker_id: str) -> Worker | None:
         """The row, if the worker is known."""
         return self._rows.get(worker_id)
@@ -84,12 +88,17 @@ class WorkerTable:
 
     def link_up(self, known_as: str, hello: Hello, now_s: float) -> Worker | IdTaken:
         """The worker known as `known_as` opened its link and said who it is; it serves from now on."""
-        row = self._rows.pop(known_as)
-        other = self._rows.get(hello.worker_id)
-        if other is not None and other.state is not WorkerState.AWAY:
-            self._rows[known_as] = row
+        row = self._rows[known_as]
+        other = self._rows.get(hello.worker_id, row)
+        if other.linked:
             return IdTaken(other.address)
-        row.worker_id = hello.worker_id
+        if other is not row:
+            # The same worker under two names: as it was listed, and as it says itself, with what is known of it.
+            del self._rows[known_as]
+            other.address, row = row.address, other
+        elif known_as != hello.worker_id:
+            del self._rows[known_as]
+        row.worker_id, row.linked = hello.worker_id, True
         self._rows[hello.worker_id] = row
         self._in_order = None
         if row.hello is None or row.hello.incarnation != hello.incarnation:
@@ -115,6 +124,7 @@ class WorkerTable:
             return
         if row.state is not WorkerState.AWAY:
             row.away_since_s = now_s
+        row.linked = False
         row.state, row.state_reason, row.load = WorkerState.AWAY, reason, Load()
         self.version += 1
 
@@ -186,11 +196,7 @@ class WorkerTable:
     def forget(self, older_than_s: float) -> list[str]:
         """Drops workers that are away since before `older_than_s` and hold nothing; their ids."""
         gone = [
-            row.worker_id
-            for row in self
-            if row.state is WorkerState.AWAY
-            and not row.in_flight
-            and max(row.away_since_s, row.announced_s) < older_than_s
+            row.worker_id for row in self if not row.linked and not row.in_flight and _last_sign_s(row) < older_than_s
         ]
         for worker_id in gone:
             del self._rows[worker_id]
@@ -209,3 +215,8 @@ class WorkerTable:
             row.state, row.state_reason = WorkerState.SUSPECT, row.suspicion
         else:
             row.state, row.state_reason = WorkerState.SERVING, ""
+
+
+def _last_sign_s(row: Worker) -> float:
+    """When the worker was last known to be there: its link, or its own word."""
+    return max(row.away_since_s, row.announced_s)

@@ -89,6 +89,7 @@ class Worker:
     away_since_s: float = 0.0
     announced_s: float = 0.0
     drained_by_router: bool = False
+    linked: bool = False
     suspicion: str = ""
     epoch: int = 0
     queue_limit: int = 1 << 30

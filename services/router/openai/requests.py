@@ -1,6 +1,6 @@
 """OpenAI's request bodies: read, checked, and turned into the router's own values. Unknown fields are ignored."""
 
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,6 +15,8 @@ _ROLES = {
     "tool": Role.TOOL,
 }
 
+MAX_MESSAGES = 4096
+MAX_PARTS = 1024
 _T = TypeVar("_T", bound=BaseModel)
 
 
@@ -33,7 +35,7 @@ class ChatMessage(_Body):
     """One message."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | Annotated[list[TextPart], Field(max_length=MAX_PARTS)] | None = None
 
     def to_message(self) -> Message:
         """The message as a value; parts are joined."""
@@ -96,7 +98,7 @@ class _Sampled(_Body):
 class ChatCompletionRequest(_Sampled):
     """POST /v1/chat/completions."""
 
-    messages: list[ChatMessage]
+    messages: list[ChatMessage] = Field(max_length=MAX_MESSAGES)
     max_completion_tokens: int | None = None
     logprobs: bool = False
     top_logprobs: int = 0
@@ -145,8 +147,14 @@ class CompletionRequest(_Sampled):
         return Chat(self.model, (), sampling, tenant=self.user[:128], raw_prompt=prompts[0])
 
 
-def parse(kind: type[_T], body: bytes) -> _T:
-    """The body as `kind`. Raises InvalidArgument, naming the first wrong field."""
+def parse(kind: type[_T], body: bytes, limit_bytes: int) -> _T:
+    """The body as `kind`. Raises InvalidArgument, naming the first wrong field.
+
+    A body over `limit_bytes` is refused unread: parsing it would hold up every other answer.
+    """
+    if len(body) > limit_bytes:
+        text = f"the body has {len(body):,} bytes, and {limit_bytes:,} are allowed; shorten the prompt"
+        raise InvalidArgument(text, reason="PROMPT_TOO_LONG", field="body")
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:

@@ -26,6 +26,8 @@ from weft.openai.v1 import openai_pb2, openai_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+OTHER_FIELDS_BYTES = 64 * 1024
+
 
 class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
     """One object for each way in; `outlet` is what a call of it offers to answers."""
@@ -43,16 +45,18 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
         self._table = table
         self._settings = settings
         self._now = now
+        # Text may be twice as long in JSON, by its escapes; the rest is for the other fields.
+        self._body_limit_bytes = 2 * settings.max_prompt_bytes + OTHER_FIELDS_BYTES
         self._wall_offset_s = time.time() - now()
 
     async def CreateChatCompletion(self, request: HttpBody, context: Context) -> None:  # type: ignore[override] # it writes to the context, so that no token passes a generator
         """See openai.proto."""
-        body = parse(ChatCompletionRequest, request.data)
+        body = parse(ChatCompletionRequest, request.data, self._body_limit_bytes)
         await self._answer(body, body.to_chat(), CHAT, context)
 
     async def CreateCompletion(self, request: HttpBody, context: Context) -> None:  # type: ignore[override] # as above
         """See openai.proto."""
-        body = parse(CompletionRequest, request.data)
+        body = parse(CompletionRequest, request.data, self._body_limit_bytes)
         await self._answer(body, body.to_chat(), TEXT, context)
 
     async def _answer(

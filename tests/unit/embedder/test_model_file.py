@@ -54,7 +54,7 @@ async def test_two_that_start_at_once_share_one_file(minilm_dir: Path, tmp_path:
 
 async def test_cancelling_ends_the_builder(tmp_path: Path) -> None:
     loading = asyncio.create_task(load_minilm(tmp_path))
-    while not (tmp_path / "models").exists():  # noqa: ASYNC110 - a folder sends no event when it comes into being
+    while not (tmp_path / "models").exists():
         await asyncio.sleep(0.01)
     loading.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from services.router.core.admit import AdmissionQueue, Joined, QueueFull, QueueLimits, Ticket, Why
+from services.router.core.admit import TENANTS_KEPT, AdmissionQueue, Joined, QueueFull, QueueLimits, Ticket, Why
 from services.router.core.chat import Priority
 
 N, B, I, R = Priority.NORMAL, Priority.BATCH, Priority.INTERACTIVE, Priority.RECOVERING  # noqa: E741 - a table's columns
@@ -174,3 +174,32 @@ def test_bounds_hold_and_nothing_is_lost_or_served_twice(seed: int) -> None:
         assert {t.number for t in q} == set(inside)
         assert len(q) == len(inside) <= 20
         assert q.tokens == sum(t.tokens for t in inside.values()) <= 500
+
+
+def test_place_that_is_given_up_is_not_paid_for() -> None:
+    q = queue()
+    for _ in range(20):
+        q.leave(join(q, "a", tokens=100).number)
+    join(q, "b")
+    join(q, "a")
+    join(q, "b")
+    assert "".join(order(q)) == "bab"
+
+
+def test_what_is_kept_of_tenants_is_bounded() -> None:
+    q = queue()
+    for number in range(10_000):
+        ticket = join(q, f"tenant {number}")
+        q.leave(ticket.number) if number % 2 else q.served(ticket, 0.0)
+    kept = q._classes[N].finish
+    assert len(kept) <= 2 * TENANTS_KEPT + 1
+
+
+def test_one_large_request_may_displace_many_at_once() -> None:
+    q = queue(requests=1000, tokens=10_000)
+    for _ in range(1000):
+        join(q, "b", B, 10)
+    found = q.join(I, "p", 5000, 0.0, 1e9)
+    assert isinstance(found, Joined)
+    assert len(found.displaced) == 500
+    assert q.tokens == 10_000

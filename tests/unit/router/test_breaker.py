@@ -27,7 +27,7 @@ def test_half_open_lets_one_through() -> None:
     breaker = opened()
     assert not breaker.lets_through(0.9)
     assert breaker.lets_through(1.0)
-    breaker.placed()
+    breaker.placed(1.0)
     assert not breaker.lets_through(1.1)
     breaker.succeeded()
     assert breaker.state is BreakerState.CLOSED
@@ -40,7 +40,7 @@ def test_failed_probes_double_the_time_up_to_the_longest() -> None:
         while not breaker.lets_through(now_s):
             now_s += 0.25
         waits.append(now_s - opened_s)
-        breaker.placed()
+        breaker.placed(now_s)
         breaker.failed(now_s)
     assert waits == [1.0, 2.0, 3.0, 3.0]
 
@@ -48,9 +48,17 @@ def test_failed_probes_double_the_time_up_to_the_longest() -> None:
 def test_probe_that_proves_nothing_leaves_room_for_the_next() -> None:
     breaker = opened()
     assert breaker.lets_through(1.0)
-    breaker.placed()
+    breaker.placed(1.0)
     breaker.neither()
     assert breaker.lets_through(1.0)
+
+
+def test_probe_that_never_ends_makes_way_for_another() -> None:
+    breaker = opened()
+    assert breaker.lets_through(1.0)
+    breaker.placed(1.0)
+    assert not breaker.lets_through(3.9)
+    assert breaker.lets_through(4.0)
 
 
 def test_every_state_has_a_way_out() -> None:
