@@ -39,7 +39,7 @@ class Embedder:
     async def waits(self, texts: int) -> None:
         """Returns once that many texts are in the queue."""
         async with asyncio.timeout(10):
-            while self.waiting != texts:  # noqa: ASYNC110 - a metric over a socket sends no event
+            while self.waiting != texts:
                 await asyncio.sleep(0.005)
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Any
 
 import grpc.aio
+import httpx
 import pytest
 
 from services.kit.channels import dial
@@ -37,6 +38,7 @@ class Router:
         channel: grpc.aio.Channel,
         answers: grpc.aio.Channel,
         port: int,
+        admin_port: int,
         stop: asyncio.Event,
         stopped: "asyncio.Task[None]",
     ) -> None:
@@ -47,6 +49,7 @@ class Router:
         self.openai = OpenAIServiceStub(answers)
         self.models = OpenAIServiceStub(channel)
         self.port = port
+        self._admin_port = admin_port
 
     def chat(
         self, text: str = "tell me a tale", timeout: float = 20.0, within_s: float | None = None, **fields: Any
@@ -56,6 +59,11 @@ class Router:
             fields["timeout"] = seconds_to_duration(within_s)
         messages = fields.pop("messages", [chat_pb2.Message(content=text)])
         return self.answers.StreamChat(router_pb2.StreamChatRequest(messages=messages, **fields), timeout=timeout)
+
+    async def metrics(self) -> str:
+        """What Prometheus would read."""
+        async with httpx.AsyncClient() as client:
+            return (await client.get(f"http://127.0.0.1:{self._admin_port}/metrics")).text
 
     async def serving(self, *worker_ids: str, state: Any = router_pb2.Worker.STATE_SERVING) -> list[router_pb2.Worker]:
         """Waits until just these workers are in this state; the whole table then."""
@@ -91,9 +99,15 @@ def start(request: pytest.FixtureRequest) -> Start:
         async with AsyncExitStack() as stack:
             for worker in workers:
                 await stack.enter_async_context(fake_worker.listening(worker))
-            port, lane_port = free_port(), free_port()
+            port, lane_port, admin_port = free_port(), free_port(), free_port()
             tree: Settings = load_settings(
-                router={"retriever": "", "port": port, "lane_port": lane_port, "admin_port": 0, "drain_limit_s": 0.0}
+                router={
+                    "retriever": "",
+                    "port": port,
+                    "lane_port": lane_port,
+                    "admin_port": admin_port,
+                    "drain_limit_s": 0.0,
+                }
                 | {"workers": [worker.address for worker in workers]}
                 | settings
             )
@@ -108,7 +122,7 @@ def start(request: pytest.FixtureRequest) -> Start:
                     answers = await stack.enter_async_context(dial(f"127.0.0.1:{lane_port}", tree.grpc))
                     # It answers on this loop: a burst of calls before it is connected could outlast the attempt.
                     await answers.channel_ready()
-                router = Router(channel, answers, port, stop, serving)
+                router = Router(channel, answers, port, admin_port, stop, serving)
                 await router.serving(*(worker.worker_id for worker in workers))
                 yield router
             finally:
