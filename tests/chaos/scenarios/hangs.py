@@ -28,7 +28,8 @@ async def hung_worker(folder: Path) -> dict[str, float]:
         await found.state("w1", SERVING)
         await found.engine_idle("w1", "w2")
         await found.idle()
-        same(await undisturbed(found.stub, asked, tokens), expected)
+        again = await undisturbed(found.stub, asked, 5)
+        assert "w1" in {heard.workers[0] for heard in again}
     return {
         "longest_gap_ms": longest_gap_ms(hit),
         "over_stall_s_ms": longest_gap_ms(hit) - 1e3 * STALL_S,

