@@ -54,6 +54,7 @@ class Call:
 
     pushes = True
     __slots__ = (
+        "_began",
         "_buffer_bytes",
         "_deadline",
         "_deadline_s",
@@ -89,6 +90,7 @@ class Call:
         self._room: asyncio.Future[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_s = None if head.timeout_s is None else self._loop.time() + head.timeout_s
+        self._began = False
         self._expired = False
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
@@ -99,6 +101,7 @@ class Call:
     def start(self, body: bytes, edge: Edge) -> "asyncio.Task[None]":
         """Runs the handler in a task of its own; `on_end` is called at its end."""
         self._task = self._loop.create_task(self._run(body, edge))
+        self._task.add_done_callback(self._over)
         if self._deadline_s is not None:
             self._deadline = self._loop.call_at(self._deadline_s, self._expire)
         return self._task
@@ -154,7 +157,15 @@ class Call:
         self._expired = True
         self.cancel()
 
+    def _over(self, task: "asyncio.Task[None]") -> None:
+        """A task that is cancelled before its first step never runs, and so cannot end its call itself."""
+        if not self._began:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._on_end(self._stream, Code.CANCEL)
+
     async def _run(self, body: bytes, edge: Edge) -> None:
+        self._began = True
         started_s = edge.enter(self._method.path)
         error: BaseException | None = None
         try:

@@ -270,6 +270,7 @@ class Connection:
             self._fail(stream, Code.FLOW_CONTROL_ERROR if increment else Code.PROTOCOL_ERROR, events, now_s)
         else:
             stream.window += increment
+            stream.wait()
             if stream.queue and stream.pump():
                 while stream.pump():
                     continue
@@ -387,7 +388,8 @@ class Connection:
             _check(not found.payload, "an answer to SETTINGS is empty", Code.FRAME_SIZE_ERROR)
             return
         _check(len(found.payload) % 6 == 0, "SETTINGS come in 6 bytes each", Code.FRAME_SIZE_ERROR)
-        for key, value in read_settings(found.payload):
+        # Of a setting that comes twice the last counts; looking at every stream for each would cost too much.
+        for key, value in dict(read_settings(found.payload)).items():
             self._set(key, value)
         self.out.frames.append(frame(Kind.SETTINGS, Flag.ACK, 0))
         events += self.pump()
@@ -405,6 +407,7 @@ class Connection:
             for stream in self.streams.values():
                 # This may make it negative; then nothing is sent until the client gives as much back.
                 stream.window += grown
+                stream.wait()
                 _check(stream.window <= MAX_WINDOW, "a stream's window is over 2^31-1", Code.FLOW_CONTROL_ERROR)
 
 

@@ -14,6 +14,8 @@ _PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
 _HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 _KEPT = frozenset({b"traceparent", b"tracestate"})
 """Metadata that the server itself reads; no handler is given any."""
+KEPT_BYTES = 512
+"""Longer metadata is left out: it is kept for as long as the request is incomplete."""
 MESSAGE_CHARACTERS = 2048
 """A status message is cut to this: clients refuse headers that are too large, and the details hold it whole."""
 
@@ -67,7 +69,9 @@ def read_head(fields: Fields) -> Head | NotGrpc | Malformed | WeftError:
     timeout_s = read_timeout(plain.get(b"grpc-timeout"))
     if isinstance(timeout_s, WeftError):
         return timeout_s
-    kept = {name.decode(): plain[name].decode("latin-1") for name in _KEPT & plain.keys()}
+    kept = {
+        name.decode(): plain[name].decode("latin-1") for name in _KEPT & plain.keys() if len(plain[name]) <= KEPT_BYTES
+    }
     return Head(pseudo[b":path"].decode("latin-1"), timeout_s, kept)
 
 

@@ -1,4 +1,4 @@
-"""What a connection has to send: frames in order, the peer's windows, and the streams that wait for them."""
+"""What a connection has to send: frames in order, the peer's windows, and the streams that wait for its own."""
 
 from services.kit.lane.frames import (
     DEFAULT_WINDOW,
@@ -63,13 +63,12 @@ class Outflow:
     def pump(self) -> list["Stream"]:
         """Sends what waits, as far as the windows let it; the streams that moved. They take turns, frame by frame."""
         moved: dict[int, Stream] = {}
-        sent = True
-        while sent and self.window > 0 and not self.paused:
-            sent = False
-            for number, stream in list(self.blocked.items()):
-                if stream.pump():
-                    sent = True
-                    moved[number] = stream
+        while self.blocked and self.window > 0 and not self.paused:
+            number = next(iter(self.blocked))
+            stream = self.blocked.pop(number)
+            if stream.pump():
+                moved[number] = stream
+                stream.wait()
         return list(moved.values())
 
 
@@ -158,6 +157,11 @@ class Stream:
         if not self.queue:
             self._finish()
 
+    def wait(self) -> None:
+        """Takes a turn for the connection's window, last in line, where that is all that holds it back."""
+        if self.queue and self.window > 0:
+            self._out.blocked[self.stream_id] = self
+
     def pump(self) -> bool:
         """Sends at most one frame of what waits; whether anything was sent."""
         out = self._out
@@ -168,10 +172,10 @@ class Stream:
         out.window -= size
         out.frames.append(frame(Kind.DATA, 0, self.stream_id, bytes(self.queue[:size])))
         del self.queue[:size]
-        if not self.queue:
+        if not self.queue or self.window <= 0:
             out.blocked.pop(self.stream_id, None)
-            if self._trailers is not None:
-                self._finish()
+        if not self.queue and self._trailers is not None:
+            self._finish()
         return True
 
     def _finish(self) -> None:

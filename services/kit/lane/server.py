@@ -172,10 +172,15 @@ class LaneConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         self._core.out.paused = True
+        # A client that does not read must not be able to ask for more: every answer has headers at least.
+        if self._transport is not None:
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self._core.out.paused = False
+        if self._transport is not None:
+            self._transport.resume_reading()
         self._take(self._core.pump())
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -383,3 +383,19 @@ async def test_busy_port_is_told(lane: Open) -> None:
         with pytest.raises(AddressInUse):
             await server.start()
         await server.stop(0.0)
+
+
+async def test_calls_that_are_reset_with_their_request_leave_nothing(lane: Open) -> None:
+    async with lane() as found:
+        peer = Peer()
+        burst = PREFACE + settings({})
+        for number in range(1, 201, 2):
+            burst += peer.request(number) + reset(number, Code.CANCEL)
+        reader, writer = await asyncio.open_connection("127.0.0.1", found.port)
+        writer.write(burst)
+        await reader.read(1)
+        writer.close()
+        async with asyncio.timeout(5):
+            while found.server.calls or found.server.tasks:
+                await asyncio.sleep(0)
+        assert not found.server.full()

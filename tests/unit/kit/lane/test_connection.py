@@ -364,3 +364,42 @@ def test_large_blocks_are_cut_into_frames() -> None:
     kinds = [(data[3], data[4]) for data in server.out.frames]
     assert sizes == [16_384, 16_384, 40_001 - 2 * 16_384]
     assert kinds == [(Kind.HEADERS, Flag.END_STREAM), (Kind.CONTINUATION, 0), (Kind.CONTINUATION, Flag.END_HEADERS)]
+
+
+def waiting(peer: Peer, count: int, size: int) -> list[int]:
+    """Streams that have so many bytes to send, each; their numbers."""
+    numbers = [2 * n + 1 for n in range(count)]
+    for number in numbers:
+        peer.send(peer.request(number))
+        peer.server.streams[number].send(b"x" * size)
+    peer.read()
+    peer.frames.clear()
+    return numbers
+
+
+def test_connection_window_is_shared_in_turns() -> None:
+    peer = Peer().greet()
+    numbers = waiting(peer, 4, 65_000)
+    peer.send(window_update(0, 3 * 16_384))
+    sent = [found.stream_id for found in peer.of(Kind.DATA)]
+    assert len(sent) == len(set(sent)) == 3
+    assert set(sent) <= set(numbers)
+
+
+def test_stream_whose_own_window_is_shut_takes_no_turn() -> None:
+    peer = Peer().greet(initial_window_size=10)
+    numbers = waiting(peer, 3, 100)
+    assert not peer.server.out.blocked
+    peer.send(window_update(numbers[1], 1000))
+    assert {found.stream_id for found in peer.of(Kind.DATA)} == {numbers[1]}
+    peer.frames.clear()
+    peer.send(settings({Setting.INITIAL_WINDOW_SIZE: 500}))
+    assert {found.stream_id for found in peer.of(Kind.DATA)} == {numbers[0], numbers[2]}
+
+
+def test_of_a_setting_that_comes_twice_the_last_counts() -> None:
+    peer = Peer().greet()
+    peer.send(peer.request(1))
+    pairs = b"".join(struct.pack(">HI", Setting.INITIAL_WINDOW_SIZE, value) for value in (70_000, 10, 100))
+    peer.send(frame(Kind.SETTINGS, 0, 0, pairs))
+    assert peer.server.streams[1].window == 100
