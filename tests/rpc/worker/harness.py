@@ -53,6 +53,7 @@ class Answer:
     """What a link brought for one request."""
 
     started: bool = False
+    cached_tokens: int = 0
     ids: list[int] = field(default_factory=list)
     text: str = ""
     ended: pb.Ended | None = None
@@ -104,7 +105,7 @@ class LinkClient:
         for started in message.started:
             answer = self.answers.setdefault(started.request, Answer())
             assert not answer.started
-            answer.started = True
+            answer.started, answer.cached_tokens = True, started.cached_tokens
         assert len({delta.request for delta in message.deltas}) == len(message.deltas)
         for delta in message.deltas:
             answer = self.answers[delta.request]

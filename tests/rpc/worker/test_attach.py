@@ -7,6 +7,7 @@ import grpc.aio
 import pytest
 
 from services.kit.settings.worker import SimSettings
+from services.worker.prefix import prefix_hashes
 from tests.rpc.worker.harness import ENDLESS, LinkClient, attached, running_worker
 from weft.chat.v1 import chat_pb2
 from weft.worker.v1 import worker_pb2 as pb
@@ -24,6 +25,10 @@ async def test_hello_then_a_whole_answer() -> None:
         assert hello.limits.context_tokens == ENDLESS
         assert hello.capabilities.exact_resume
         assert hello.capabilities.position_keyed_sampling
+        assert hello.capabilities.replays_penalties
+        assert hello.capabilities.kv_events
+        assert hello.kv_block_size == 128
+        assert not hello.limits.HasField("longest_step")
         assert len(hello.incarnation) >= 8
         assert hello.tokenizer_fingerprint
         await link.start(1, "hello there", max_tokens=6)
@@ -64,6 +69,40 @@ async def test_resume_goes_on_at_the_index() -> None:
         assert whole.ids[:4] + link.answers[2].ids == whole.ids
         assert whole.text.endswith(link.answers[2].text)
         assert ended.finish.usage.completion_tokens == 10
+
+
+async def test_every_link_hears_of_the_cache_and_a_later_one_of_all_of_it() -> None:
+    def told(link: LinkClient) -> set[int]:
+        held: set[int] = set()
+        for event in (event for message in link.messages for event in message.kv_events):
+            if event.HasField("cleared"):
+                held.clear()
+            held |= set(event.stored.prefix_hashes)
+            held -= set(event.removed.prefix_hashes)
+        return held
+
+    sim = SimSettings(ttft_ms=2.0, itl_ms=1.0, kv_blocks=6)
+    async with (
+        running_worker(sim=sim, context_tokens=10_000) as worker,
+        attached(worker.address) as one,
+        attached(worker.address, "two") as two,
+    ):
+        first, second = prefix_hashes(b"ab " * 512), prefix_hashes(b"cd " * 1024)
+        await one.start(1, "ab " * 512, max_tokens=2)
+        await one.ended(1)
+        assert told(one) == set(first)
+        await two.until(lambda two: told(two) == set(first))
+        await one.start(2, "ab " * 512, max_tokens=2)
+        assert (await one.ended(2)).finish.usage.cached_tokens == 511
+        assert one.answers[2].cached_tokens == 511
+        # Six blocks fill the cache: the first prompt's have to go.
+        await two.start(1, "cd " * 1024, max_tokens=2)
+        await two.ended(1)
+        assert (len(first), len(second)) == (3, 6)
+        await one.until(lambda one: told(one) == set(second))
+        async with attached(worker.address, "three") as three:
+            await three.until(lambda three: told(three) == set(second))
+            assert len(three.messages) == 2
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ class Got:
     texts: list[str] = field(default_factory=list)
     logprobs: list[Logprob] = field(default_factory=list)
     started: int | None = None
+    cached: int = 0
     outcome: Finish | WeftError | None = None
 
     @property
@@ -43,8 +44,9 @@ class Collector:
 
     def __call__(self, step: Step) -> None:
         self.steps.append(step)
-        for key, prompt_tokens, _ in step.started:
-            self.of.setdefault(key, Got()).started = prompt_tokens
+        for key, prompt_tokens, cached_tokens in step.started:
+            got = self.of.setdefault(key, Got())
+            got.started, got.cached = prompt_tokens, cached_tokens
         assert len({tokens.key for tokens in step.tokens}) == len(step.tokens), "two entries for one request"
         for tokens in step.tokens:
             got = self.of[tokens.key]

@@ -4,7 +4,7 @@ import pytest
 
 from services.kit.errors import Cancelled, Exhausted, InvalidArgument, WeftError
 from services.worker import convert
-from services.worker.ports import Conversation, Finish, Message, Reason, Rendered, Role, Sampling, Tokenised
+from services.worker.ports import About, Conversation, Finish, Message, Reason, Rendered, Role, Sampling, Tokenised
 from weft.chat.v1 import chat_pb2
 from weft.worker.v1 import worker_pb2 as pb
 
@@ -100,3 +100,13 @@ def test_a_finish_carries_its_usage() -> None:
     assert ended.finish.reason == chat_pb2.FINISH_REASON_STOP
     usage = ended.finish.usage
     assert (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens) == (10, 4, 7)
+
+
+def test_hello_says_what_the_engine_can_do() -> None:
+    about = About("e", "m", 2, 100, "f", replays_penalties=True, kv_events=True, kv_block_size=16, longest_step_s=2.5)
+    hello = convert.from_about(about, worker_id="w", incarnation="i", max_waiting=3)
+    assert hello.limits.longest_step.ToMilliseconds() == 2500
+    assert (hello.capabilities.replays_penalties, hello.capabilities.kv_events, hello.kv_block_size) == (True, True, 16)
+    assert not hello.capabilities.exact_resume
+    plain = convert.from_about(About("e", "m", 2, 100, "f"), worker_id="w", incarnation="i", max_waiting=3)
+    assert not plain.limits.HasField("longest_step"), "not set: the router's own limit"

@@ -35,6 +35,17 @@ async def test_two_steps_stay_two_messages_and_hello_stands_alone() -> None:
     assert [(await link.take()).deltas[0].index for _ in range(3)] == [0, 1, 2]
 
 
+async def test_cache_events_never_pile_up_in_one_message() -> None:
+    link = Link(16, "router")
+    for number in range(3):
+        stored = pb.KvEvent(stored=pb.KvStored(prefix_hashes=[number]))
+        link.put(pb.AttachResponse(kv_events=[stored]), 0.0)
+        link.put(started(number), 0.0)
+    messages = [await link.take() for _ in range(3)]
+    assert [list(message.kv_events[0].stored.prefix_hashes) for message in messages] == [[0], [1], [2]]
+    assert [message.started[0].request for message in messages] == [0, 1, 2]
+
+
 async def test_over_the_limit_it_is_cut_with_a_reason() -> None:
     link = Link(16, "router 'slow'")
     for index in range(16):

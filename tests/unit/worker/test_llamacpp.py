@@ -49,6 +49,29 @@ async def test_resume_at_every_split(llamacpp: Opener) -> None:
         assert stopped.finish.reason is Reason.STOP
 
 
+@pytest.mark.parametrize(
+    "penalties",
+    [
+        pytest.param({"presence_penalty": 1.5}, id="presence"),
+        pytest.param({"frequency_penalty": 1.0}, id="frequency"),
+        pytest.param({"presence_penalty": -1.0, "repetition_penalty": 1.3}, id="repetition"),
+    ],
+)
+async def test_resume_at_every_split_with_penalties(llamacpp: Opener, penalties: dict[str, float]) -> None:
+    async with llamacpp() as (engine, sink):
+        assert engine.about.replays_penalties
+        # Longer than the 64 tokens that llama.cpp looks back on, so that some have left that window.
+        plain = await run(engine, sink, HI, Sampling(temperature=0.0, max_tokens=72))
+        sampling = Sampling(temperature=0.0, max_tokens=72, **penalties)  # type: ignore[arg-type]  # floats alone
+        got = await check_every_split(engine, sink, HI, sampling)
+        assert got.ids != plain.ids
+
+
+async def test_a_step_on_a_cpu_may_take_long(llamacpp: Opener) -> None:
+    async with llamacpp() as (engine, _):
+        assert engine.about.longest_step_s == 60.0
+
+
 async def test_ids_of_incomplete_characters_are_not_lost(llamacpp: Opener, tiny_gguf: Path) -> None:
     pieces = read_head(tiny_gguf).pieces
     async with llamacpp() as (engine, sink):

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from services.kit.errors import InvalidArgument
+from services.kit.errors import Internal, InvalidArgument
 from services.kit.settings.worker import SimSettings, WorkerSettings
 from services.worker.engines.sim.engine import SimEngine, open_sim
 from services.worker.ports import Conversation, Message, Prompt, Reason, Rendered, Role, Sampling, Tokenised, Work
@@ -142,4 +142,147 @@ async def test_refusals(sim: Opener, prompt: Prompt, resume: tuple[int, ...], re
         with pytest.raises(InvalidArgument) as caught:
             engine.submit(Work(1, prompt, Sampling(), resume))
         assert (caught.value.reason, caught.value.field) == (reason, field)
+        assert engine.load().running == 0
+
+
+TEN_BLOCKS = "word " * 1024
+"""Of the prefix cache; 1,024 tokens."""
+
+
+async def test_prefill_takes_its_time_one_prompt_after_the_other(sim: Opener) -> None:
+    loop = asyncio.get_running_loop()
+    slow = SimSettings(ttft_ms=10.0, itl_ms=1.0, prefill_tokens_per_s=2_500.0, max_tokens=1)
+    async with sim(slow) as (engine, sink):
+        begun_s = loop.time()
+        engine.submit(Work(1, Rendered("a " * 500), Sampling()))
+        engine.submit(Work(2, Rendered("b " * 500), Sampling()))
+        assert engine.load().queued_tokens == 1000
+        await sink.ended(1)
+        first_s = loop.time() - begun_s
+        assert engine.load().queued_tokens == 500
+        await sink.ended(2)
+        second_s = loop.time() - begun_s
+        assert engine.load().queued_tokens == 0
+        # It stepped all along: a busy engine is never taken for a hung one.
+        assert engine.load().step_count >= 100
+    # 200 ms each, and 10 to the first token.
+    assert first_s >= 0.210
+    assert second_s >= 0.410
+
+
+async def test_what_is_cached_is_not_prefilled_again(sim: Opener) -> None:
+    loop = asyncio.get_running_loop()
+    slow = SimSettings(ttft_ms=0.0, itl_ms=1.0, prefill_tokens_per_s=2_500.0, max_tokens=1)
+    async with sim(slow) as (engine, sink):
+        first = await run(engine, sink, Rendered(TEN_BLOCKS), Sampling())
+        begun_s = loop.time()
+        again = await run(engine, sink, Rendered(TEN_BLOCKS + "and more"), Sampling())
+        took_s = loop.time() - begun_s
+        other = await run(engine, sink, Rendered("x" + TEN_BLOCKS), Sampling())
+        assert len(engine.cached()) == 20
+        assert engine.about.kv_events
+    assert (first.cached, first.finish.cached_tokens) == (0, 0)
+    assert again.cached == again.finish.cached_tokens
+    assert 1010 <= again.cached <= 1024
+    assert took_s < 0.3, "1,024 tokens would take 410 ms"
+    assert other.finish.cached_tokens == 0
+
+
+async def test_a_request_finds_what_those_before_it_store(sim: Opener) -> None:
+    slow = SimSettings(ttft_ms=0.0, itl_ms=1.0, prefill_tokens_per_s=50_000.0, max_tokens=1)
+    async with sim(slow) as (engine, sink):
+        for key in (1, 2):
+            engine.submit(Work(key, Rendered(TEN_BLOCKS), Sampling()))
+        assert engine.load().kv_usage == 0.0
+        one, two = await sink.ended(1, 2)
+        told = [change for step in sink.steps if (change := step.cache)]
+    assert (one.finish.cached_tokens, two.cached) == (0, 0)
+    assert two.finish.cached_tokens > 1000
+    assert [len(change.stored) for change in told] == [10], "the same blocks are stored once"
+
+
+async def test_usage_is_the_share_that_requests_under_way_hold(sim: Opener) -> None:
+    async with sim(SimSettings(ttft_ms=0.0, itl_ms=1.0, kv_blocks=40)) as (engine, sink):
+        engine.submit(Work(1, Rendered(TEN_BLOCKS), Sampling(max_tokens=10_000)))
+        await sink.tokens(1)
+        assert engine.load().kv_usage == 0.25
+        engine.cancel(1)
+        assert engine.load().kv_usage == 0.0
+        assert len(engine.cached()) == 10
+
+
+async def test_a_cancelled_prefill_makes_room_for_the_next(sim: Opener) -> None:
+    slow = SimSettings(ttft_ms=0.0, itl_ms=1.0, prefill_tokens_per_s=100.0, max_tokens=1)
+    async with sim(slow) as (engine, sink):
+        engine.submit(Work(1, Rendered(TEN_BLOCKS), Sampling()))
+        engine.submit(Work(2, Rendered("quick"), Sampling()))
+        engine.cancel(1)
+        assert (engine.load().queued_tokens, engine.cached()) == (1, ())
+        # The first would have taken ten seconds.
+        async with asyncio.timeout(5):
+            await sink.ended(2)
+
+
+async def test_a_bigger_batch_takes_longer_steps(sim: Opener) -> None:
+    loop = asyncio.get_running_loop()
+    async with sim(SimSettings(ttft_ms=0.0, itl_ms=1.0, itl_us_per_running=500.0, max_tokens=11)) as (engine, sink):
+        for key in range(1, 11):
+            engine.submit(Work(key, Rendered(str(key)), Sampling()))
+        await sink.tokens(10)
+        begun_s = loop.time()
+        await sink.ended(*range(1, 11))
+        # Ten steps of 1 ms and ten times 0.5 ms.
+        assert loop.time() - begun_s >= 0.055
+
+
+async def test_resume_at_every_split_with_prefill_and_cache(sim: Opener) -> None:
+    quick = SimSettings(ttft_ms=1.0, itl_ms=0.5, prefill_tokens_per_s=1e6, max_tokens=12, kv_blocks=12)
+    async with sim(quick) as (engine, sink):
+        await check_every_split(engine, sink, Rendered(TEN_BLOCKS), Sampling(stop=("zzz",)))
+
+
+async def test_a_share_fails_anywhere_and_the_same_ones_again(sim: Opener) -> None:
+    faulty = SimSettings(ttft_ms=1.0, itl_ms=0.2, max_tokens=8, fail_share=0.5)
+    runs = []
+    for _ in range(2):
+        async with sim(faulty) as (engine, sink):
+            for key in range(1, 101):
+                engine.submit(Work(key, Rendered(str(key)), Sampling()))
+            got = await sink.ended(*range(1, 101))
+            assert engine.load().running == 0
+            runs.append([len(one.ids) for one in got if isinstance(one.outcome, Internal)])
+    assert runs[0] == runs[1]
+    assert 35 <= len(runs[0]) <= 65
+    assert {0, 7} <= set(runs[0]) <= set(range(8)), "before the first token, and before the last"
+
+
+async def test_a_hung_engine_steps_no_more_and_hears_nothing(sim: Opener) -> None:
+    async with sim(SimSettings(ttft_ms=1.0, itl_ms=0.5, hang_after_tokens=5)) as (engine, sink):
+        engine.submit(Work(1, ASK, Sampling(max_tokens=100)))
+        await sink.tokens(1, 5)
+        steps = engine.load().step_count
+        engine.submit(Work(2, ASK, Sampling()))
+        engine.cancel(1)
+        engine.cancel(1)
+        # Forty steps' time in which nothing may happen.
+        await asyncio.sleep(0.02)
+        assert (engine.load().step_count, engine.load().running) == (steps, 2)
+        assert sink.of[1].outcome is None
+        assert len(sink.of[1].ids) == 5
+
+
+async def test_a_hang_may_pass(sim: Opener) -> None:
+    loop = asyncio.get_running_loop()
+    async with sim(SimSettings(ttft_ms=1.0, itl_ms=0.5, hang_after_tokens=5, hang_s=0.1)) as (engine, sink):
+        engine.submit(Work(1, ASK, Sampling(max_tokens=20)))
+        engine.submit(Work(2, ASK, Sampling(max_tokens=20)))
+        await sink.tokens(1, 2)
+        begun_s = loop.time()
+        # It hears of this one once it is back.
+        await sink.tokens(2, 3)
+        engine.cancel(2)
+        (got,) = await sink.ended(1)
+        assert loop.time() - begun_s >= 0.05
+        assert len(got.ids) == 20
+        assert (await sink.ended(2))[0].finish.reason is Reason.CANCELLED
         assert engine.load().running == 0
