@@ -64,7 +64,8 @@ def test_changes_are_told_once_and_cancel_out() -> None:
 
 
 def test_what_a_router_is_told_is_what_the_cache_holds() -> None:
-    cache, told = PrefixCache(5), set()
+    cache = PrefixCache(5)
+    told: set[int] = set()
     for number in range(200):
         use(cache, *(number * step % 13 for step in range(1, 1 + number % 4)))
         if number % 3 == 0 and (change := cache.take_change()):
