@@ -34,19 +34,27 @@ IDLE_S = 2.0
 PAIRS = 60
 PAIR_TTFT_MS, PAIR_ITL_MS = 5.0, 2.0
 """Pace of the workers where one stream is compared with another: every process sleeps between two tokens."""
-ENVIRONMENT = {"WEFT_WORKER__MAX_RUNNING": "4096", "WEFT_WORKER__SIM__TOKEN_TEXT": MARKER}
+ENVIRONMENT = {
+    "WEFT_ROUTER__LANE": "true",
+    "WEFT_WORKER__MAX_RUNNING": "4096",
+    "WEFT_WORKER__SIM__TOKEN_TEXT": MARKER,
+}
 
 T = TypeVar("T")
 
 
 def ways(found: Mesh, loadgen: Loadgen | None) -> list[Way]:
-    """Into the router: by gRPC, by gRPC through Envoy, and as an OpenAI client through Envoy."""
+    """Into the router: by gRPC on both of its ports, by gRPC through Envoy, and as an OpenAI client through Envoy."""
     router, envoy, workers = [found.pids["router"]], [found.pids["envoy"]], found.workers
     return [
         Way("Weft router, gRPC", found.addresses["router"], router, [], workers, router_grpc),
+        Way("Weft lane, gRPC", found.addresses["lane"], router, [], workers, router_grpc),
         Way("Weft Envoy, gRPC", found.target, router, envoy, workers, router_grpc),
         Way("Weft Envoy, SSE", found.target, router, envoy, workers, loadgen or openai_sse),
     ]
+
+
+WAYS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class Plan:
     def steps(self, peers: int) -> int:
         """Measurements in all; `peers` is how many systems besides Weft, 0 where there is no harness."""
         added = 1 + peers if peers else 0
-        return self.ttft_repeats + WARM_UP + self.repeats * (2 + peers + added + len(self.streams) * (3 + peers))
+        return self.ttft_repeats + WARM_UP + self.repeats * (WAYS + peers + added + len(self.streams) * (WAYS + peers))
 
 
 class Bench:
@@ -89,11 +97,10 @@ class Bench:
             self.found.ready_s = weft.ready_s
             self.found.idle_mib = {name: weft.memory_bytes(name) / 2**20 for name in weft.pids if name != "up"}
             self.found.idle_cores = _idle_cores(weft)
-            direct, _, web = self._ways(weft)
             self._first_tokens(weft)
             for repeat in range(self._plan.repeats):
-                self._requests(direct)
-                self._requests(web)
+                for way in self._ways(weft):
+                    self._requests(way)
                 with self._peers(repeat) as (workers, peers):
                     for peer in peers:
                         workers.pace(0.0, 0.0)
