@@ -13,7 +13,7 @@ GHZ_VERSION := v0.120.0
 GRPCURL_VERSION := v1.9.3
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/$(TOOLS)/bin:$(PATH)
 
-.PHONY: help demo up test unit check gen tools bench lock breaking format clean
+.PHONY: help demo up test unit check gen tools bench study chaos lock breaking format clean
 
 help: ## List what make can do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  \033[36mmake %-9s\033[0m %s\n", $$1, $$2}'
@@ -55,6 +55,12 @@ format: $(VENV)/dev.stamp ## Format Python and protos
 
 bench: $(VENV)/dev.stamp ## Measure this machine's mesh: TTFT, CPU per token, memory (ARGS passes options on)
 	python -m loadtest.bench $(ARGS)
+
+study: $(VENV)/dev.stamp ## Compare the placing policies on real traces, in simulated time (writes docs/policies.*)
+	python -m loadtest.policy_study $(ARGS)
+
+chaos: $(VENV)/dev.stamp ## Kill, stop and cut real processes under load, and show what it costs clients
+	python -m loadtest.chaos $(ARGS)
 
 lock: ## Compile the pinned requirements anew
 	$(UV) pip compile -q --upgrade --generate-hashes --no-header --universal --python-version 3.11 --group dev pyproject.toml -o requirements/dev.txt

@@ -18,6 +18,12 @@ ANSWERS = 1500
 QUEUE = QueueSettings(requests=60, tokens=60_000, wait_s=8.0, in_worker=2)
 FAILOVER = FailoverSettings(stall_s=0.6, silent_s=0.3, recover_wait_s=20.0, attempts=8, retry_per_s=1000.0)
 
+FAILURES = {
+    # What may end an answer that was let in, when three workers do twice what they can and all break now and then.
+    *("WORKER_LOST", "WORKER_STALLED", "WORKERS_SUSPECT", "WORKERS_AWAY"),
+    *("DEADLINE", "QUEUE_TIMEOUT", "QUEUE_FULL", "DISPLACED"),
+}
+
 
 @dataclass
 class Told:
@@ -131,7 +137,7 @@ def test_every_token_once_whatever_breaks(seed: int, policy: str) -> None:
     assert not told.late
     assert told.moved > 10, "the storm was too mild to prove anything"
     assert told.finished["length"] > ANSWERS / 8
-    assert set(told.failed) <= {"WORKER_LOST", "WORKER_STALLED", "DEADLINE", "QUEUE_TIMEOUT", "QUEUE_FULL", "DISPLACED"}
+    assert set(told.failed) <= FAILURES
     for row in world.table:
         assert row.in_flight == 0, f"a reservation leaked on {row}"
     for worker in world.fleet.workers.values():
