@@ -30,6 +30,8 @@ MAX_STOPS = 16
 MAX_STOP_BYTES = 256
 MAX_RETRIEVED = 20
 DEFAULT_RETRIEVED = 5
+DRAINING = "DRAINING"
+"""The reason with which a worker refuses what comes after it began to stop."""
 
 _ROLES = {
     chat_pb2.ROLE_UNSPECIFIED: Role.USER,
@@ -270,6 +272,9 @@ def outcome_from(wire: worker_pb2.Ended) -> Outcome:
     if wire.HasField("failure"):
         failure = wire.failure
         kind = _FAILURES.get(failure.code, FailureKind.INTERNAL)
+        if kind is FailureKind.UNAVAILABLE and failure.reason == DRAINING:
+            # The worker is leaving, which is no failure of its own and none of the request's.
+            kind = FailureKind.DRAINED
         return Failure(kind, failure.message, failure.reason, failure.field)
     reason = _REASONS.get(wire.finish.reason, FinishReason.STOP)
     if reason is FinishReason.DEADLINE:

@@ -1,6 +1,9 @@
 """Keeps one link to each known worker: dials it, redials it with backoff, and tells the table how it is."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import grpc.aio
 import structlog
@@ -33,6 +36,8 @@ class Fleet:
         self._now = now
         self._links: dict[str, Link] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._announced: dict[str, asyncio.Event] = {}
+        """For each address that is being dialled: set when its worker says that it is there."""
         self._log = structlog.get_logger("fleet")
 
     def __repr__(self) -> str:
@@ -57,6 +62,8 @@ class Fleet:
                 reason="WORKER_ID_TAKEN",
                 field="worker_id",
             )
+        if (announced := self._announced.get(address)) is not None:
+            announced.set()
         task = self._tasks.get(address)
         if task is None or task.done():
             task = asyncio.create_task(self._keep(row.worker_id, address), name=f"link-{address}")
@@ -91,9 +98,8 @@ class Fleet:
 
     async def _keep(self, known_as: str, address: str) -> None:
         """Connects, runs the link until it is lost, and again, for as long as the worker is known."""
-        async with dial(address, self._grpc, own_connection=True) as channel:
-            while True:
-                link = await self._connect(channel, known_as, address)
+        while True:
+            async with self._connected(known_as, address) as link:
                 row = self._table.link_up(known_as, link.hello, self._now())
                 if isinstance(row, IdTaken):
                     self._log.error("worker_id_taken", worker=link.hello.worker_id, by=row.address, address=address)
@@ -126,19 +132,41 @@ class Fleet:
                 self._observer.link_down(worker_id)
             self._log.warning("worker_down", worker=worker_id, address=address, reason=reason)
 
-    async def _connect(self, channel: grpc.aio.Channel, known_as: str, address: str) -> Link:
-        """Tries until the worker answers, with backoff, and logs the first failure of a row alone."""
+    @asynccontextmanager
+    async def _connected(self, known_as: str, address: str) -> AsyncIterator[Link]:
+        """A link on a channel of its own: one that failed has a backoff that nobody could cut short."""
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(Unavailable),
             wait=wait_random_exponential(multiplier=REDIAL_FIRST_S, max=REDIAL_LONGEST_S),
+            sleep=partial(self._pause, address),
         )
-        async for attempt in attempts:
-            with attempt:
-                try:
-                    return await Link.connect(channel, self._settings.router_id, self._settings.link_queue_limit)
-                except Unavailable as error:
-                    if attempt.retry_state.attempt_number == 1:
-                        self._log.info("dial_failed", worker=known_as, address=address, reason=error.message)
-                        self._table.link_down(known_as, error.message, self._now())
-                    raise
-        raise AssertionError("retrying has no end but success")
+        async with AsyncExitStack() as opened:
+            async for attempt in attempts:
+                with attempt:
+                    await opened.aclose()
+                    channel = await opened.enter_async_context(dial(address, self._grpc, own_connection=True))
+                    link = await self._connect(channel, known_as, address, attempt.retry_state.attempt_number)
+            yield link
+
+    async def _pause(self, address: str, delay_s: float) -> None:
+        """Waits until the next try is due, or the worker announces itself: then it is there."""
+        announced = self._announced[address] = asyncio.Event()
+        try:
+            async with asyncio.timeout(delay_s):
+                await announced.wait()
+        except TimeoutError:
+            return
+        finally:
+            del self._announced[address]
+
+    async def _connect(self, channel: grpc.aio.Channel, known_as: str, address: str, number: int) -> Link:
+        """One try; the first failure of a row alone is logged."""
+        try:
+            return await Link.connect(channel, self._settings.router_id, self._settings.link_queue_limit)
+        except Unavailable as error:
+            if number == 1:
+                self._log.info("dial_failed", worker=known_as, address=address, reason=error.message)
+                # Its worker may have moved, and be linked by its other address.
+                if known_as not in self._links:
+                    self._table.link_down(known_as, error.message, self._now())
+            raise

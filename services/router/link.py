@@ -60,6 +60,7 @@ class Link:
             return cls(call, hello_from(first.hello), queue_limit)
         except BaseException as error:
             call.cancel()
+            _heed_cancellation(error)
             if isinstance(error, TimeoutError):
                 raise Unavailable(f"the worker said nothing for {HELLO_TIMEOUT_S:g} s", reason="NO_HELLO") from error
             if isinstance(error, grpc.aio.AioRpcError):
@@ -78,6 +79,7 @@ class Link:
                 assert isinstance(message, worker_pb2.AttachResponse)
                 self._take(message, on_news)
         except grpc.aio.AioRpcError as error:
+            _heed_cancellation(error)
             reason = error.details() or error.code().name
         except asyncio.CancelledError:
             # `close` cancels the call, which the reader sees as its own cancellation; a cancelled task goes on up.
@@ -158,3 +160,13 @@ class Link:
         flows, self._flows = self._flows, {}
         for flow in flows.values():
             flow.end(Failure(FailureKind.LINK_LOST, f"{self.hello.worker_id} was lost: {reason}", "WORKER_LOST"))
+
+
+def _heed_cancellation(error: BaseException) -> None:
+    """Raises CancelledError where this task is cancelled.
+
+    A read that is cancelled just after its call has failed raises the call's error, and the cancellation would be lost.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError from error

@@ -93,8 +93,8 @@ class Placing:
         """
         finished = _verdict(outcome)
         self._placer.release(placed.core, finished=finished, output_tokens=output_tokens)
-        # What a lost link says of its worker, the link's own state says already.
-        lost = isinstance(outcome, Failure) and outcome.kind is FailureKind.LINK_LOST
+        # What a lost link or a stall says of its worker, the link's own state and the pulse say already.
+        lost = isinstance(outcome, Failure) and outcome.kind in (FailureKind.LINK_LOST, FailureKind.STALLED)
         self._monitor.ended(placed.worker.worker_id, None if lost else finished)
         self._room.pump(placed.core.model)
 

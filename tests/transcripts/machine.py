@@ -6,6 +6,7 @@ that begin with `#` are kept. The words are the methods of `Machine` below, each
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from services.router.core.admit import AdmissionQueue, Joined, QueueLimits, Ticket
 from services.router.core.breaker import Breaker, BreakerLimits
@@ -142,7 +143,7 @@ class Machine:
         if failure.kind in (FailureKind.UNAVAILABLE, FailureKind.INTERNAL, FailureKind.STALLED):
             self.breakers[worker].failed(self.now_s)
         history = self.histories[answer]
-        history = History(int(sent), history.failures, history.losses)
+        history = replace(history, tokens_sent=int(sent))
         step = recover(failure, history, "t", failure_limit=3)
         charged = is_charged(failure, history)
         self.histories[answer] = after(failure, history)

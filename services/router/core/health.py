@@ -17,7 +17,8 @@ class PulseLimits:
     """`silent_s` without a word keeps new requests away; `stall_s` without a step while there is work moves old ones.
 
     A worker that says how long one of its steps may take is given that long, where it is more than `stall_s`. One that
-    hung is suspect until it steps again; since an idle engine does not step, it may prove itself after `probe_s`.
+    hung is suspect until it steps again, or is heard of again after a silence; since an idle engine does not step, one
+    that spoke all along may prove itself after `probe_s`.
     """
 
     silent_s: float = 1.0
@@ -45,9 +46,13 @@ class Heartbeat:
         self._heard_s = now_s
 
     def stepped(self, step_count: int, now_s: float) -> None:
-        """A load report came."""
+        """A load report came. After a silence it shows that the worker, or the way to it, is back.
+
+        A worker that spoke all along while its engine stood still shows nothing by speaking on.
+        """
+        was_silent = now_s - self._heard_s >= self._limits.silent_s
         self._heard_s = now_s
-        if step_count != self._step_count:
+        if step_count != self._step_count or (was_silent and self._stalled_s is not None):
             self._step_count, self._moved_s, self._stalled_s = step_count, now_s, None
 
     def check(self, has_work: bool, now_s: float) -> Pulse:

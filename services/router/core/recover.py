@@ -70,14 +70,16 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What an answer has been through: tokens that its client has, failures so far, and of those, lost workers.
+    """What an answer has been through: tokens that its client has, failures without a token between them, workers lost.
 
-    Refusals for want of room are no failures: a worker that is full has done nothing to the request.
+    Refusals for want of room are no failures: a worker that is full has done nothing to the request. `tokens_then` is
+    what the client had at the last failure: whoever has gone on since then is not what breaks its workers.
     """
 
     tokens_sent: int = 0
     failures: int = 0
     losses: int = 0
+    tokens_then: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +104,15 @@ def recover(outcome: Outcome, history: History, fingerprint: str, failure_limit:
         return Done(Ended(FinishReason.DEADLINE, Usage(completion_tokens=history.tokens_sent)))
     if outcome.kind not in _ELSEWHERE:
         return GiveUp(outcome)
-    if outcome.kind is not FailureKind.FULL and history.failures + 1 >= failure_limit:
+    if outcome.kind is not FailureKind.FULL and _failures(history) + 1 >= failure_limit:
         return GiveUp(outcome)
     if not history.tokens_sent:
         return Retry()
     return Resume(fingerprint) if fingerprint else GiveUp(outcome)
+
+
+def _failures(history: History) -> int:
+    return history.failures if history.tokens_sent == history.tokens_then else 0
 
 
 def is_charged(failure: Failure, history: History) -> bool:
@@ -125,4 +131,9 @@ def after(failure: Failure, history: History) -> History:
     """The history with this failure in it."""
     if failure.kind is FailureKind.FULL:
         return history
-    return replace(history, failures=history.failures + 1, losses=history.losses + (failure.kind in LOST))
+    return replace(
+        history,
+        failures=_failures(history) + 1,
+        losses=history.losses + (failure.kind in LOST),
+        tokens_then=history.tokens_sent,
+    )

@@ -99,6 +99,11 @@ def test_budget_does_not_save_up_the_distant_past() -> None:
         pytest.param([(0, 5, True), (5.1, 5, True), (5.2, 6, True)], Pulse.WELL, id="well again once it steps"),
         pytest.param([(0, 5, True), (5.1, 5, True), (6, 5, False)], Pulse.STALLED, id="suspect until it steps"),
         pytest.param([(0, 5, True), (5.1, 5, True), (35.2, 5, False)], Pulse.WELL, id="may prove itself later"),
+        pytest.param([(0, 5, True), (6, None, True), (7, 5, False)], Pulse.WELL, id="back after silence, idle"),
+        pytest.param([(0, 5, True), (6, None, True), (7, 5, True)], Pulse.WELL, id="back after silence, at work"),
+        pytest.param(
+            [(0, 5, True), (6, None, True), (7, 5, True), (12.1, 5, True)], Pulse.STALLED, id="back and hung again"
+        ),
         pytest.param([(0, 5, True), (3, None, True)], Pulse.SILENT, id="not heard from"),
         pytest.param([(0, 5, True), (6, None, True)], Pulse.STALLED, id="silence with work is a stall in the end"),
     ],

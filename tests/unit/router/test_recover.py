@@ -1,5 +1,7 @@
 """Recovery: one row per rule."""
 
+from dataclasses import replace
+
 import pytest
 
 from services.router.core.chat import FinishReason, Usage
@@ -38,6 +40,7 @@ def failed(kind: FailureKind) -> Failure:
         pytest.param(failed(FailureKind.FULL), 0, 2, Retry(), id="full is no failure that could be one too many"),
         pytest.param(failed(FailureKind.STALLED), 2, 0, Resume("t"), id="hung"),
         pytest.param(failed(FailureKind.DRAINED), 2, 0, Resume("t"), id="drained"),
+        pytest.param(failed(FailureKind.LINK_LOST), 9, 2, Resume("t"), id="tokens since the last failure clear it"),
         pytest.param(
             failed(FailureKind.LINK_LOST), 0, 2, GiveUp(failed(FailureKind.LINK_LOST)), id="attempts are spent"
         ),
@@ -87,3 +90,11 @@ def test_history_counts_failures_and_losses_but_not_refusals() -> None:
     for kind in (FailureKind.FULL, FailureKind.LINK_LOST, FailureKind.INTERNAL):
         history = after(failed(kind), history)
     assert history == History(failures=2, losses=1)
+
+
+def test_failures_count_only_where_no_token_came_between_them() -> None:
+    history = after(failed(FailureKind.LINK_LOST), History(tokens_sent=3))
+    history = after(failed(FailureKind.LINK_LOST), replace(history, tokens_sent=7))
+    assert history == History(7, failures=1, losses=2, tokens_then=7)
+    history = after(failed(FailureKind.LINK_LOST), history)
+    assert history == History(7, failures=2, losses=3, tokens_then=7)
