@@ -175,15 +175,16 @@ def notes(found: Figures) -> str:
     others = [run.other_cores for run in runs]
     lines = [
         f"{found.machine}; {found.when}",
-        f"Medians. runs: those that count of all; in the rest others used {QUIET_CORES:g} cores or more"
-        + (f" (over all runs {median(others):.2f}, {max(others):.2f} at most)." if others else "."),
+        f"Medians. runs: those that count of all; in the rest others used {QUIET_CORES:g} cores or more",
+        f"(over all runs {median(others):.2f}, {max(others):.2f} at most)." if others else "",
         "lost: tokens that never came, came twice or out of order. busy %: share of all cores.",
     ]
     if any(run.client == "C" for run in found.requests):
         lines += [
-            "by: C is the peers' load generator, the same for every system; Py is Weft's own, over gRPC.",
-            "Weft's workers are its sim engine over gRPC, which makes a step of its whole batch at once: a first token",
-            "waits for the next step, half of one on average. The peers' are in C, with a clock for each answer.",
+            "by: C is the peers' load generator, the same for every system; Py is Weft's own.",
+            "Weft's workers are its sim engine over gRPC, which makes a step of its whole batch at once: a",
+            "first token waits for the next step, half of one on average. The peers' are in C, over HTTP,",
+            "with a clock for each answer.",
             f"The idle mesh used {found.idle_cores:.2f} cores while the peers ran.",
         ]
     answers: list[StreamRun | RequestRun] = [*found.runs, *found.requests]
