@@ -76,6 +76,11 @@ class Printer:
             case Note(text) if self._notes.is_terminal:
                 self._notes.print(Styled(f"… {text}", style="dim"))
 
+    def broken(self, answer: Answer) -> None:
+        """Ends the line of an answer that broke off, so that what is said of it begins a new one."""
+        if answer.text:
+            self._out.print()
+
     def end(self, answer: Answer) -> None:
         """Ends the text; says why it is not whole, and which sources there are."""
         self._out.print()

@@ -3,6 +3,7 @@
 import resource
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from services.cli.plan import Mesh
@@ -11,6 +12,7 @@ from services.cli.problem import Problem, UsageProblem
 from services.kit.settings import Settings
 
 OPEN_FILES = 65_536
+GGUF = b"GGUF"
 
 
 def envoy_command(parent: int) -> tuple[str, ...]:
@@ -37,6 +39,25 @@ def check_model(settings: Settings) -> None:
         raise UsageProblem("the llamacpp engine needs a model: name a GGUF file with --model FILE.gguf")
     if model is not None and not model.is_file():
         raise UsageProblem(f"{model}: there is no such model file; name another with --model")
+    if model is not None and settings.worker.engine != "llamacpp":
+        raise UsageProblem(f"--model {model}: the {settings.worker.engine} engine reads none; add --engine llamacpp")
+    if model is not None and not _is_gguf(model):
+        raise UsageProblem(
+            f"{model} is no GGUF file, which is what the llamacpp engine reads; name another with --model"
+        )
+
+
+def _is_gguf(model: Path) -> bool:
+    """Whether the file begins as GGUF files do."""
+    with model.open("rb") as file:
+        return file.read(len(GGUF)) == GGUF
+
+
+def check_sim_options(settings: Settings, given: Mapping[str, object]) -> None:
+    """Raises UsageProblem for options of the sim engine where another one runs: they would change nothing."""
+    named = [option for option, value in given.items() if value]
+    if named and settings.worker.engine != "sim":
+        raise UsageProblem(f"{named[0]} is for simulated workers: add --engine sim")
 
 
 def check_ports(mesh: Mesh) -> None:

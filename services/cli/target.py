@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 import typer
 
+from services.cli import mesh_file
 from services.cli.plan import reach
 from services.cli.problem import Problem, UsageProblem
 from services.kit.channels import dial
@@ -15,19 +16,34 @@ from services.kit.errors import WeftError, from_rpc
 from services.kit.settings import Settings
 
 Target = Annotated[
-    str | None, typer.Option(help="host:port of the mesh.", show_default="envoy.host:envoy.port of the settings")
+    str | None,
+    typer.Option(
+        help="host:port of the mesh.",
+        show_default="the mesh that runs on the data folder, or envoy.host:envoy.port of the settings",
+    ),
 ]
 CALL_TIMEOUT_S = 10.0
 # What gRPC says when no connection could be made, and what Envoy says when the service behind it is away.
-_NO_CONNECTION = ("failed to connect", "connection refused", "dns resolution failed", "no route to host")
+_NO_CONNECTION = (
+    "failed to connect",
+    "connection refused",
+    "dns resolution failed",
+    "no route to host",
+    "errors resolving",
+    "lookup failed",
+)
 _DETAILS_KEY = "grpc-status-details-bin"
 _NO_UPSTREAM = ("upstream connect error", "no healthy upstream", "upstream_reset")
 
 
 def address_of(target: str | None, settings: Settings) -> str:
-    """host:port of `--target`, or of Envoy in the settings. Raises UsageProblem where it is no host:port."""
+    """host:port of `--target`; without it, of the mesh that runs on the data folder, or else of Envoy in the settings.
+
+    Raises UsageProblem where it is no host:port.
+    """
     if target is None:
-        return reach(settings.envoy.host, settings.envoy.port)
+        running = mesh_file.read(settings.data_dir)
+        return str(running["target"]) if running else reach(settings.envoy.host, settings.envoy.port)
     host, colon, port = target.removeprefix("http://").rstrip("/").rpartition(":")
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
         raise UsageProblem(f"--target: `{target}` is no host:port, such as 127.0.0.1:8080")

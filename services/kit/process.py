@@ -35,8 +35,15 @@ def run_service(name: str, serve: Callable[[Settings, asyncio.Event], Awaitable[
 async def _run(name: str, settings: Settings, serve: Callable[[Settings, asyncio.Event], Awaitable[None]]) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stop_or_end() -> None:
+        """The first signal asks for an orderly stop, the second ends the process as it is."""
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop_or_end)
     log = structlog.get_logger(name)
     try:
         await serve(settings, stop)

@@ -169,7 +169,8 @@ def _check_sampling(sampling: Sampling) -> None:
     for name, (low, high) in _RANGES.items():
         value = getattr(sampling, name)
         if value is not None and not low <= value <= high:
-            bounds = f"over 0 and at most {high:g}" if low == 1e-6 else f"{low:g} to {high:g}"
+            most = f"{high:,.10g}"
+            bounds = f"over 0 and at most {most}" if low == 1e-6 else f"{low:g} to {most}"
             raise InvalidArgument(f"sampling.{name} is {value:g}; it has to be {bounds}", field=f"sampling.{name}")
     if len(sampling.stop) > MAX_STOPS:
         raise InvalidArgument(f"{len(sampling.stop)} stop strings; at most {MAX_STOPS}", field="sampling.stop")

@@ -1,7 +1,6 @@
 """A request's life: retrieve, seat, relay, recover. It performs what the core decides and touches no token."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -203,8 +202,9 @@ class Dispatch:
             passages = search.result()
         finally:
             search.cancel()
-            with contextlib.suppress(asyncio.CancelledError, WeftError):
-                await search
+            await asyncio.wait([search])
+            if not search.cancelled():
+                search.exception()
         answer.found(passages)
         return passages
 

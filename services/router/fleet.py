@@ -21,6 +21,8 @@ from services.router.ports import LinkObserver
 
 REDIAL_FIRST_S = 0.1
 REDIAL_LONGEST_S = 2.0
+CLOSE_S = 5.0
+"""Links that have not ended by then are left to the end of the process."""
 
 
 class Fleet:
@@ -94,7 +96,10 @@ class Fleet:
         tasks, self._tasks = list(self._tasks.values()), {}
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=CLOSE_S)
+            if left:
+                self._log.error("links_left", tasks=[task.get_name() for task in left])
 
     async def _keep(self, known_as: str, address: str) -> None:
         """Connects, runs the link until it is lost, and again, for as long as the worker is known."""

@@ -1,7 +1,6 @@
 """The link to one worker: one stream for all of its requests, one writer task, one reader. It places nothing."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from functools import partial
 
@@ -89,8 +88,9 @@ class Link:
         finally:
             self._call.cancel()
             writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                await writer
+            # Waiting, and not awaiting: the writer's own end must not hide that this task is cancelled.
+            await asyncio.wait([writer])
+            _retrieved(writer)
             self._lose(reason)
         return reason
 
@@ -159,7 +159,7 @@ class Link:
     def _lose(self, reason: str) -> None:
         flows, self._flows = self._flows, {}
         for flow in flows.values():
-            flow.end(Failure(FailureKind.LINK_LOST, f"{self.hello.worker_id} was lost: {reason}", "WORKER_LOST"))
+            flow.end(Failure(FailureKind.LINK_LOST, f"{self.hello.worker_id} was lost", "WORKER_LOST"))
 
 
 def _heed_cancellation(error: BaseException) -> None:
@@ -170,3 +170,9 @@ def _heed_cancellation(error: BaseException) -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError from error
+
+
+def _retrieved(task: "asyncio.Task[None]") -> None:
+    """Looks at how a task ended, so that asyncio does not report what the link's own end says already."""
+    if not task.cancelled():
+        task.exception()

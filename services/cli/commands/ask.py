@@ -35,7 +35,7 @@ def ask(
     target: Target = None,
     as_json: Json = False,
 ) -> None:
-    """Ask a question; the answer comes as it is generated, then the sources that it cites.
+    """Ask a question; the answer comes as it is generated, then its sources, with those that it cites highlighted.
 
     Example: weft ask "How do I install it on Linux?" --index manuals
     """
@@ -80,6 +80,9 @@ async def stream_answer(
                 event = to_event(message)
                 answer.take(event)
                 printer.event(event)
+        except BaseException:
+            printer.broken(answer)
+            raise
         finally:
             # Leaving early has to stop the engine as well.
             call.cancel()

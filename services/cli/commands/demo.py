@@ -22,7 +22,7 @@ from services.kit.clock import monotonic_s
 from services.kit.settings import load_settings
 from weft.router.v1 import router_pb2
 
-INDEX = "demo"
+INDEX = "default"
 QUESTION = "What happens when a worker dies in the middle of an answer?"
 
 Question = Annotated[str, typer.Option(help="What to ask.")]

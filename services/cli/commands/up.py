@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from services.cli import consoles
+from services.cli.checks import check_sim_options
 from services.cli.group import run_async
 from services.cli.overrides import Overrides
 from services.cli.plan import MAX_WORKERS, Mesh
@@ -97,7 +98,18 @@ def up(
     overrides.put("worker.sim.ttft_ms", sim_ttft_ms)
     overrides.put("worker.sim.itl_ms", sim_itl_ms)
     overrides.put("worker.sim.prefill_tokens_per_s", sim_prefill_tokens_per_s)
-    mesh = prepare(load_settings(**overrides.tree), workers, sim_speeds(sim_speed or (), workers))
+    speeds = sim_speeds(sim_speed or (), workers)
+    settings = load_settings(**overrides.tree)
+    check_sim_options(
+        settings,
+        {
+            "--sim-ttft-ms": sim_ttft_ms,
+            "--sim-itl-ms": sim_itl_ms,
+            "--sim-prefill-tokens-per-s": sim_prefill_tokens_per_s,
+            "--sim-speed": sim_speed,
+        },
+    )
+    mesh = prepare(settings, workers, speeds)
     console = consoles.out()
     run_async(run(mesh, console, screen_for(console, monotonic_s), ready_timeout, _stay))
 

@@ -39,7 +39,7 @@ async def _once(model: str, address: str, settings: Settings, as_json: bool) -> 
     if as_json:
         typer.echo(_json(rows))
     else:
-        consoles.out().print(table(rows))
+        consoles.out().print(table(rows, model))
 
 
 async def list_workers(model: str, address: str, settings: Settings) -> list[WorkerRow]:
@@ -61,7 +61,7 @@ async def _watch(model: str, address: str, settings: Settings, as_json: bool) ->
                     rows = [to_row(worker) for worker in answer.workers]
                     if as_json:
                         typer.echo(_json(rows))
-                    live.update(table(rows), refresh=True)
+                    live.update(table(rows, model), refresh=True)
             finally:
                 call.cancel()
 
@@ -70,8 +70,10 @@ def _json(rows: Iterable[WorkerRow]) -> str:
     return json.dumps([asdict(row) for row in rows])
 
 
-def table(rows: Sequence[WorkerRow]) -> Table | str:
-    """The table for people."""
+def table(rows: Sequence[WorkerRow], model: str = "") -> Table | str:
+    """The table for people; `model` is the only one that was asked for."""
+    if not rows and model:
+        return f"no worker serves {model}: see `weft workers` for those that there are"
     if not rows:
         return "no worker is known: start one with `weft up`"
     shown = Table(box=None, header_style="dim", padding=(0, 1, 0, 0))

@@ -94,7 +94,7 @@ def resolve_model(model: str, known: Iterable[str]) -> str | Refusal:
 
 
 def pick(workers: Sequence[Worker], wanted: Wanted, policy: str, ask: Ask) -> Chosen | Refusal:
-    """Chooses among workers that are in order of their ids: the best score, ties by id.
+    """Chooses among workers that are in order of their ids: the best score, ties by the fewest answers so far, then id.
 
     The same arguments, the state of `ask.rng` included, always give the same answer.
     """
@@ -102,9 +102,8 @@ def pick(workers: Sequence[Worker], wanted: Wanted, policy: str, ask: Ask) -> Ch
     if not fit:
         return refusal({filtered(worker, wanted) for worker in workers}, wanted)
     scores = POLICIES[policy](fit, ask)
-    best = max(scores)
-    worker = fit[scores.index(best)]
-    return Chosen(worker, best, parts([worker], ask)[0])
+    worker = _best(fit, scores)
+    return Chosen(worker, max(scores), parts([worker], ask)[0])
 
 
 def refusal_of(workers: Sequence[Worker], wanted: Wanted) -> Refusal | None:
@@ -121,13 +120,20 @@ def explain(workers: Sequence[Worker], wanted: Wanted, policy: str, ask: Ask) ->
     if not fit:
         return Pick(None, tuple(out))
     scores = POLICIES[policy](fit, ask)
-    chosen = fit[scores.index(max(scores))]
+    chosen = _best(fit, scores)
     found = [
         Candidate(worker, score, Lost.CHOSEN if worker is chosen else Lost.LOWER_SCORE, made_of)
         for worker, score, made_of in zip(fit, scores, parts(fit, ask), strict=True)
     ]
-    found.sort(key=lambda c: (-c.score, c.worker.worker_id))
+    found.sort(key=lambda c: (c.lost is not Lost.CHOSEN, -c.score, c.worker.worker_id))
     return Pick(chosen, (*found, *out))
+
+
+def _best(fit: Sequence[Worker], scores: Sequence[float]) -> Worker:
+    """The best score. Of equals the one with the fewest answers behind it, so that an idle fleet takes turns."""
+    best = max(scores)
+    equals = [worker for worker, score in zip(fit, scores, strict=True) if score == best]
+    return min(equals, key=lambda worker: (worker.finished + worker.failed, worker.worker_id))
 
 
 def filtered(worker: Worker, wanted: Wanted) -> Lost:

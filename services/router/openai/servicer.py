@@ -62,7 +62,12 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
     async def _answer(
         self, body: ChatCompletionRequest | CompletionRequest, chat: Chat, shape: Shape, context: Context
     ) -> None:
-        check_chat(chat, self._settings)
+        try:
+            check_chat(chat, self._settings)
+        except InvalidArgument as error:
+            # OpenAI's bodies have these fields at their top.
+            message, field = (text.replace("sampling.", "") for text in (error.message, error.field))
+            raise InvalidArgument(message, reason=error.reason, field=field) from error
         created_s = int(time.time())
         deadline_s = deadline_of(chat, context, self._settings, self._now())
         if body.stream:
