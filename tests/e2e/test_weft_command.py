@@ -79,8 +79,8 @@ def test_a_busy_port_is_named_with_its_program_and_option(mesh: Mesh, tmp_path: 
     assert "--http-port" in ran.err
 
 
-def test_a_model_file_that_is_no_model_ends_with_the_workers_log(tmp_path: Path) -> None:
-    (tmp_path / "no.gguf").write_text("this is no model")
+def test_a_broken_model_file_ends_with_the_workers_log(tmp_path: Path) -> None:
+    (tmp_path / "no.gguf").write_text("GGUF and nothing else")
     ran = weft("up", "--free-ports", "--data-dir", str(tmp_path / "data"), "--model", str(tmp_path / "no.gguf"))
     assert ran.code == 1
     assert "could not be started" in ran.err
