@@ -29,7 +29,7 @@ class TerminalLines:
             self._saved = termios.tcgetattr(sys.stdin.fileno())
         # Where it is there, it lets people edit and repeat what they typed.
         with contextlib.suppress(ImportError):
-            import readline  # noqa: F401
+            import readline  # noqa: F401 - importing it gives input() line editing
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -170,7 +170,7 @@ def from_rpc(error: grpc.aio.AioRpcError) -> WeftError:
     reason, field, delay_s = "", "", None
     message = error.details() or f"the call ended with {error.code().name}"
     try:
-        status = rpc_status.from_call(error)  # type: ignore[arg-type]
+        status = rpc_status.from_call(error)  # type: ignore[arg-type] # the stubs know only the blocking kind of call
     except ValueError:
         status = None
     for packed in status.details if status else ():

@@ -60,7 +60,7 @@ def trace_interceptors() -> list[grpc.aio.ServerInterceptor]:
         return []
     from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
-    interceptor: Any = aio_server_interceptor()  # type: ignore[no-untyped-call]
+    interceptor: Any = aio_server_interceptor()  # type: ignore[no-untyped-call] # the library has no types
     return [interceptor]
 
 

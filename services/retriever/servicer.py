@@ -38,7 +38,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         self._slots = asyncio.Semaphore(settings.max_documents_in_flight)
 
     # The stubs' types know only handlers that yield. gRPC takes this form too, and it ends cleanly when cancelled.
-    async def IngestDocuments(  # type: ignore[override]
+    async def IngestDocuments(  # type: ignore[override] # it writes to the context
         self, request_iterator: AsyncIterator[pb.IngestDocumentsRequest], context: Context
     ) -> None:
         """Takes documents as there is room for them, and answers each when it is done."""
@@ -77,7 +77,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         return await self._find(request, context)
 
     # As above: a handler that writes.
-    async def StreamSearch(  # type: ignore[override]
+    async def StreamSearch(  # type: ignore[override] # it writes to the context
         self, request_iterator: AsyncIterator[pb.StreamSearchRequest], context: Context
     ) -> None:
         """Searches side by side, each answered when it is done."""
