@@ -1,7 +1,5 @@
 """Wire to domain and back; wrong requests are refused here, each with its field named."""
 
-import math
-
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2
 
@@ -218,7 +216,8 @@ def from_search_error(error: WeftError) -> pb.SearchFailure:
 
 def from_record(record: Record) -> pb.DocumentRecord:
     """A document's record."""
-    fraction_s, whole_s = math.modf(record.ingested_at_s)
+    # To the millisecond: the store may give a number back that differs in its last bit.
+    whole_s, millis = divmod(round(record.ingested_at_s * 1e3), 1000)
     return pb.DocumentRecord(
         document_id=record.document_id,
         source=record.source,
@@ -226,7 +225,7 @@ def from_record(record: Record) -> pb.DocumentRecord:
         media_type=record.media_type,
         content_hash=record.content_hash,
         chunks=record.chunks,
-        ingested_at=Timestamp(seconds=int(whole_s), nanos=int(fraction_s * 1e9)),
+        ingested_at=Timestamp(seconds=whole_s, nanos=millis * 1_000_000),
         metadata=record.metadata,
     )
 
