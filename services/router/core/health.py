@@ -41,10 +41,6 @@ class Heartbeat:
     def __repr__(self) -> str:
         return f"Heartbeat(steps={self._step_count} moved_s={self._moved_s:.1f})"
 
-    def heard(self, now_s: float) -> None:
-        """Any message came."""
-        self._heard_s = now_s
-
     def stepped(self, step_count: int, now_s: float) -> None:
         """A load report came. After a silence it shows that the worker, or the way to it, is back.
 

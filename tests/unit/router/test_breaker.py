@@ -122,6 +122,6 @@ def test_engine_that_takes_long_steps_is_given_the_time() -> None:
     heart = Heartbeat(PulseLimits(stall_s=5.0), longest_step_s=60.0, now_s=0.0)
     heart.stepped(1, 0.0)
     heart.check(True, 0.0)
-    heart.heard(50.0)
+    heart.stepped(1, 50.0)
     assert heart.check(True, 50.0) is Pulse.WELL
     assert heart.check(True, 60.0) is Pulse.STALLED
