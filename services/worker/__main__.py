@@ -47,6 +47,18 @@ def open_engine(settings: WorkerSettings, sink: Sink) -> AbstractAsyncContextMan
         from services.worker.engines.llamacpp.load import open_llamacpp
 
         return open_llamacpp(settings, sink)
+    if settings.engine == "vllm":
+        from services.worker.engines.vllm.load import open_vllm
+
+        return open_vllm(settings, sink)
+    if settings.engine == "triton":
+        from services.worker.engines.triton.load import open_triton
+
+        return open_triton(settings, sink)
+    if settings.engine == "openai":
+        from services.worker.engines.openai.load import open_openai
+
+        return open_openai(settings, sink)
     return open_reader(settings, sink)
 
 

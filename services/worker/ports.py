@@ -49,6 +49,25 @@ class Tokenised:
 Prompt = Conversation | Rendered | Tokenised
 
 
+class Form(Enum):
+    """What a structure's text is; the values are the contract's names."""
+
+    JSON_SCHEMA = "json_schema"
+    JSON_OBJECT = "json_object"
+    REGEX = "regex"
+    CHOICES = "choices"
+    GRAMMAR = "grammar"
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """The form that an answer has to have. `text` is empty for JSON_OBJECT and CHOICES, `choices` for all others."""
+
+    form: Form
+    text: str = ""
+    choices: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How to choose tokens and when to stop; None takes the engine's default. Ranges are those of the contract."""
@@ -63,16 +82,23 @@ class Sampling:
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
     logprobs: int | None = None
+    structure: Structure | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One request. `key` is unique in the process; `resume` are the answer's tokens that the client already has."""
+    """One request. `key` is unique in the process; `resume` are the answer's tokens that the client already has.
+
+    `resume_text` is what the client has of their text, for engines that are `text_only`; `resume` then only counts.
+    `adapter` is one of the engine's adapters, or empty for the model itself.
+    """
 
     key: int
     prompt: Prompt
     sampling: Sampling
     resume: tuple[int, ...] = ()
+    resume_text: str = ""
+    adapter: str = ""
 
 
 class Reason(Enum):
@@ -128,6 +154,8 @@ class EngineLoad:
     kv_usage: float = 0.0
     step_count: int = 0
     step_time_s: float = 0.0
+    broken: str = ""
+    """Why it cannot work now, in one sentence, while it is being started again: no request may be submitted then."""
 
 
 class Started(NamedTuple):
@@ -180,10 +208,18 @@ class About:
     kv_events: bool = False
     kv_block_size: int = 0
     longest_step_s: float = 0.0
+    structured_output: bool = False
+    replays_structure: bool = False
+    text_only: bool = False
+    adapters: tuple[str, ...] = ()
 
 
 class Engine(Protocol):
-    """Generates. It is opened with a `Sink`, to which it hands each step; whoever opened it closes it."""
+    """Generates. It is opened with a `Sink`, to which it hands each step; whoever opened it closes it.
+
+    An engine that breaks ends every request with Unavailable, reason ENGINE_BROKEN, in a step whose load says
+    `broken`; when it works again it hands over a step whose load does not. Neither needs a request.
+    """
 
     @property
     def about(self) -> About:

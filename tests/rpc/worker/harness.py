@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import grpc.aio
 
 from services.kit.settings import Settings
-from services.kit.settings.worker import SimSettings, WorkerSettings
+from services.kit.settings.engines.sim import SimSettings
+from services.kit.settings.worker import WorkerSettings
 from services.worker.__main__ import serve
 from tests.fakes.router import FakeRouter, serve_router
 from weft.chat.v1 import chat_pb2

@@ -6,7 +6,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from services.kit.settings.worker import SimSettings
+from services.kit.settings.engines.sim import SimSettings
 from services.worker.prefix import prefix_hashes
 from tests.rpc.worker.harness import ENDLESS, LinkClient, attached, running_worker
 from weft.chat.v1 import chat_pb2

@@ -8,7 +8,7 @@ import grpc.aio
 import pytest
 
 from services.kit.errors import from_rpc
-from services.kit.settings.worker import SimSettings
+from services.kit.settings.engines.sim import SimSettings
 from tests.rpc.worker.harness import ENDLESS, attached, running_worker
 from weft.chat.v1 import chat_pb2
 from weft.worker.v1 import worker_pb2 as pb

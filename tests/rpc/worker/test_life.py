@@ -13,7 +13,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.kit.settings import Settings
-from services.kit.settings.worker import SimSettings, WorkerSettings
+from services.kit.settings.engines.sim import SimSettings
+from services.kit.settings.worker import WorkerSettings
 from services.worker.__main__ import NoAddress, advertised, serve
 from tests.fakes.router import FakeRouter, serve_router
 from tests.rpc.worker.harness import ENDLESS, attached, running_worker

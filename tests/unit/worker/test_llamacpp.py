@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from services.kit.errors import InvalidArgument
-from services.kit.settings.worker import LlamaCppSettings, WorkerSettings
+from services.kit.settings.engines.llamacpp import LlamaCppSettings
+from services.kit.settings.worker import WorkerSettings
 from services.worker.engines.llamacpp.engine import LlamaCppEngine
 from services.worker.engines.llamacpp.gguf import ModelError, read_head
 from services.worker.engines.llamacpp.load import open_llamacpp

@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from services.kit.errors import Internal, InvalidArgument
-from services.kit.settings.worker import SimSettings, WorkerSettings
+from services.kit.settings.engines.sim import SimSettings
+from services.kit.settings.worker import WorkerSettings
 from services.worker.engines.sim.engine import SimEngine, open_sim
 from services.worker.ports import Conversation, Message, Prompt, Reason, Rendered, Role, Sampling, Tokenised, Work
 from tests.unit.worker.collector import Collector

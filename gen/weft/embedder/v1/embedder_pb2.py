@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fweft/embedder/v1/embedder.proto\x12\x10weft.embedder.v1\"X\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12*\n\x07purpose\x18\x03 \x01(\x0e\x32\x19.weft.embedder.v1.Purpose\">\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"O\n\rEmbedResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12/\n\nembeddings\x18\x02 \x03(\x0b\x32\x1b.weft.embedder.v1.Embedding\"]\n\x12StreamEmbedRequest\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12*\n\x07purpose\x18\x03 \x01(\x0e\x32\x19.weft.embedder.v1.Purpose\"q\n\x13StreamEmbedResponse\x12\r\n\x05index\x18\x01 \x01(\r\x12\x30\n\tembedding\x18\x02 \x01(\x0b\x32\x1b.weft.embedder.v1.EmbeddingH\x00\x12\x0f\n\x05\x65rror\x18\x03 \x01(\tH\x00\x42\x08\n\x06result\"\x11\n\x0fGetModelRequest\"o\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\r\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x0f\n\x07runtime\x18\x05 \x01(\t*J\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPURPOSE_PASSAGE\x10\x01\x12\x11\n\rPURPOSE_QUERY\x10\x02\x32\x8e\x02\n\x0f\x45mbedderService\x12H\n\x05\x45mbed\x12\x1e.weft.embedder.v1.EmbedRequest\x1a\x1f.weft.embedder.v1.EmbedResponse\x12^\n\x0bStreamEmbed\x12$.weft.embedder.v1.StreamEmbedRequest\x1a%.weft.embedder.v1.StreamEmbedResponse(\x01\x30\x01\x12Q\n\x08GetModel\x12!.weft.embedder.v1.GetModelRequest\x1a\".weft.embedder.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fweft/embedder/v1/embedder.proto\x12\x10weft.embedder.v1\"X\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12*\n\x07purpose\x18\x03 \x01(\x0e\x32\x19.weft.embedder.v1.Purpose\">\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"O\n\rEmbedResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12/\n\nembeddings\x18\x02 \x03(\x0b\x32\x1b.weft.embedder.v1.Embedding\"l\n\x12StreamEmbedRequest\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12*\n\x07purpose\x18\x03 \x01(\x0e\x32\x19.weft.embedder.v1.Purpose\x12\r\n\x05model\x18\x04 \x01(\t\"q\n\x13StreamEmbedResponse\x12\r\n\x05index\x18\x01 \x01(\r\x12\x30\n\tembedding\x18\x02 \x01(\x0b\x32\x1b.weft.embedder.v1.EmbeddingH\x00\x12\x0f\n\x05\x65rror\x18\x03 \x01(\tH\x00\x42\x08\n\x06result\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"o\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\r\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x0f\n\x07runtime\x18\x05 \x01(\t\"\x13\n\x11ListModelsRequest\"H\n\x12ListModelsResponse\x12\x32\n\x06models\x18\x01 \x03(\x0b\x32\".weft.embedder.v1.GetModelResponse\"\x12\n\x10WatchLoadRequest\"y\n\x11WatchLoadResponse\x12\x14\n\x0cqueued_texts\x18\x01 \x01(\r\x12\x15\n\rqueued_tokens\x18\x02 \x01(\r\x12\x0f\n\x07running\x18\x03 \x01(\r\x12\x14\n\x0ctokens_per_s\x18\x04 \x01(\x02\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08*J\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPURPOSE_PASSAGE\x10\x01\x12\x11\n\rPURPOSE_QUERY\x10\x02\x32\xbf\x03\n\x0f\x45mbedderService\x12H\n\x05\x45mbed\x12\x1e.weft.embedder.v1.EmbedRequest\x1a\x1f.weft.embedder.v1.EmbedResponse\x12^\n\x0bStreamEmbed\x12$.weft.embedder.v1.StreamEmbedRequest\x1a%.weft.embedder.v1.StreamEmbedResponse(\x01\x30\x01\x12Q\n\x08GetModel\x12!.weft.embedder.v1.GetModelRequest\x1a\".weft.embedder.v1.GetModelResponse\x12W\n\nListModels\x12#.weft.embedder.v1.ListModelsRequest\x1a$.weft.embedder.v1.ListModelsResponse\x12V\n\tWatchLoad\x12\".weft.embedder.v1.WatchLoadRequest\x1a#.weft.embedder.v1.WatchLoadResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weft.embedder.v1.embedder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PURPOSE']._serialized_start=630
-  _globals['_PURPOSE']._serialized_end=704
+  _globals['_PURPOSE']._serialized_start=898
+  _globals['_PURPOSE']._serialized_end=972
   _globals['_EMBEDREQUEST']._serialized_start=53
   _globals['_EMBEDREQUEST']._serialized_end=141
   _globals['_EMBEDDING']._serialized_start=143
@@ -40,13 +40,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDRESPONSE']._serialized_start=207
   _globals['_EMBEDRESPONSE']._serialized_end=286
   _globals['_STREAMEMBEDREQUEST']._serialized_start=288
-  _globals['_STREAMEMBEDREQUEST']._serialized_end=381
-  _globals['_STREAMEMBEDRESPONSE']._serialized_start=383
-  _globals['_STREAMEMBEDRESPONSE']._serialized_end=496
-  _globals['_GETMODELREQUEST']._serialized_start=498
-  _globals['_GETMODELREQUEST']._serialized_end=515
-  _globals['_GETMODELRESPONSE']._serialized_start=517
-  _globals['_GETMODELRESPONSE']._serialized_end=628
-  _globals['_EMBEDDERSERVICE']._serialized_start=707
-  _globals['_EMBEDDERSERVICE']._serialized_end=977
+  _globals['_STREAMEMBEDREQUEST']._serialized_end=396
+  _globals['_STREAMEMBEDRESPONSE']._serialized_start=398
+  _globals['_STREAMEMBEDRESPONSE']._serialized_end=511
+  _globals['_GETMODELREQUEST']._serialized_start=513
+  _globals['_GETMODELREQUEST']._serialized_end=545
+  _globals['_GETMODELRESPONSE']._serialized_start=547
+  _globals['_GETMODELRESPONSE']._serialized_end=658
+  _globals['_LISTMODELSREQUEST']._serialized_start=660
+  _globals['_LISTMODELSREQUEST']._serialized_end=679
+  _globals['_LISTMODELSRESPONSE']._serialized_start=681
+  _globals['_LISTMODELSRESPONSE']._serialized_end=753
+  _globals['_WATCHLOADREQUEST']._serialized_start=755
+  _globals['_WATCHLOADREQUEST']._serialized_end=773
+  _globals['_WATCHLOADRESPONSE']._serialized_start=775
+  _globals['_WATCHLOADRESPONSE']._serialized_end=896
+  _globals['_EMBEDDERSERVICE']._serialized_start=975
+  _globals['_EMBEDDERSERVICE']._serialized_end=1422
 # @@protoc_insertion_point(module_scope)

@@ -45,14 +45,16 @@ class EmbedResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., embeddings: _Optional[_Iterable[_Union[Embedding, _Mapping]]] = ...) -> None: ...
 
 class StreamEmbedRequest(_message.Message):
-    __slots__ = ("index", "text", "purpose")
+    __slots__ = ("index", "text", "purpose", "model")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     index: int
     text: str
     purpose: Purpose
-    def __init__(self, index: _Optional[int] = ..., text: _Optional[str] = ..., purpose: _Optional[_Union[Purpose, str]] = ...) -> None: ...
+    model: str
+    def __init__(self, index: _Optional[int] = ..., text: _Optional[str] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., model: _Optional[str] = ...) -> None: ...
 
 class StreamEmbedResponse(_message.Message):
     __slots__ = ("index", "embedding", "error")
@@ -65,8 +67,10 @@ class StreamEmbedResponse(_message.Message):
     def __init__(self, index: _Optional[int] = ..., embedding: _Optional[_Union[Embedding, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
     __slots__ = ("model", "dimensions", "max_tokens", "fingerprint", "runtime")
@@ -81,3 +85,31 @@ class GetModelResponse(_message.Message):
     fingerprint: str
     runtime: str
     def __init__(self, model: _Optional[str] = ..., dimensions: _Optional[int] = ..., max_tokens: _Optional[int] = ..., fingerprint: _Optional[str] = ..., runtime: _Optional[str] = ...) -> None: ...
+
+class ListModelsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListModelsResponse(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[GetModelResponse]
+    def __init__(self, models: _Optional[_Iterable[_Union[GetModelResponse, _Mapping]]] = ...) -> None: ...
+
+class WatchLoadRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchLoadResponse(_message.Message):
+    __slots__ = ("queued_texts", "queued_tokens", "running", "tokens_per_s", "draining")
+    QUEUED_TEXTS_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    queued_texts: int
+    queued_tokens: int
+    running: int
+    tokens_per_s: float
+    draining: bool
+    def __init__(self, queued_texts: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., running: _Optional[int] = ..., tokens_per_s: _Optional[float] = ..., draining: _Optional[bool] = ...) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EmbedderServiceStub:
-    """Embeds texts with one model.
+    """Embeds texts with one model or several.
     """
 
     def __init__(self, channel):
@@ -50,10 +50,20 @@ class EmbedderServiceStub:
                 request_serializer=weft_dot_embedder_dot_v1_dot_embedder__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=weft_dot_embedder_dot_v1_dot_embedder__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.ListModels = channel.unary_unary(
+                '/weft.embedder.v1.EmbedderService/ListModels',
+                request_serializer=weft_dot_embedder_dot_v1_dot_embedder__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=weft_dot_embedder_dot_v1_dot_embedder__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
+        self.WatchLoad = channel.unary_stream(
+                '/weft.embedder.v1.EmbedderService/WatchLoad',
+                request_serializer=weft_dot_embedder_dot_v1_dot_embedder__pb2.WatchLoadRequest.SerializeToString,
+                response_deserializer=weft_dot_embedder_dot_v1_dot_embedder__pb2.WatchLoadResponse.FromString,
+                _registered_method=True)
 
 
 class EmbedderServiceServicer:
-    """Embeds texts with one model.
+    """Embeds texts with one model or several.
     """
 
     def Embed(self, request, context):
@@ -79,7 +89,22 @@ class EmbedderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """What the model is: name, dimensions, limits.
+        """What a model is: name, dimensions, limits. NOT_FOUND where it is not served here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModels(self, request, context):
+        """Every model that is served here, the default one first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchLoad(self, request, context):
+        """How busy this embedder is: now, on change (at most twenty times a second), and at least once a second, until the
+        client cancels. Callers with several embedders balance by it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,6 +128,16 @@ def add_EmbedderServiceServicer_to_server(servicer, server):
                     request_deserializer=weft_dot_embedder_dot_v1_dot_embedder__pb2.GetModelRequest.FromString,
                     response_serializer=weft_dot_embedder_dot_v1_dot_embedder__pb2.GetModelResponse.SerializeToString,
             ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=weft_dot_embedder_dot_v1_dot_embedder__pb2.ListModelsRequest.FromString,
+                    response_serializer=weft_dot_embedder_dot_v1_dot_embedder__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'WatchLoad': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchLoad,
+                    request_deserializer=weft_dot_embedder_dot_v1_dot_embedder__pb2.WatchLoadRequest.FromString,
+                    response_serializer=weft_dot_embedder_dot_v1_dot_embedder__pb2.WatchLoadResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'weft.embedder.v1.EmbedderService', rpc_method_handlers)
@@ -112,7 +147,7 @@ def add_EmbedderServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbedderService:
-    """Embeds texts with one model.
+    """Embeds texts with one model or several.
     """
 
     @staticmethod
@@ -186,6 +221,60 @@ class EmbedderService:
             '/weft.embedder.v1.EmbedderService/GetModel',
             weft_dot_embedder_dot_v1_dot_embedder__pb2.GetModelRequest.SerializeToString,
             weft_dot_embedder_dot_v1_dot_embedder__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.embedder.v1.EmbedderService/ListModels',
+            weft_dot_embedder_dot_v1_dot_embedder__pb2.ListModelsRequest.SerializeToString,
+            weft_dot_embedder_dot_v1_dot_embedder__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchLoad(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/weft.embedder.v1.EmbedderService/WatchLoad',
+            weft_dot_embedder_dot_v1_dot_embedder__pb2.WatchLoadRequest.SerializeToString,
+            weft_dot_embedder_dot_v1_dot_embedder__pb2.WatchLoadResponse.FromString,
             options,
             channel_credentials,
             insecure,

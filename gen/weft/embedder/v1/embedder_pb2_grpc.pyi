@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmbedderServiceStub:
-    """Embeds texts with one model."""
+    """Embeds texts with one model or several."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -48,11 +48,17 @@ class EmbedderServiceStub:
     UNAVAILABLE means that the server stops: send what was not answered again, elsewhere or later.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.GetModelRequest, _embedder_pb2.GetModelResponse]
-    """What the model is: name, dimensions, limits."""
+    """What a model is: name, dimensions, limits. NOT_FOUND where it is not served here."""
+    ListModels: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.ListModelsRequest, _embedder_pb2.ListModelsResponse]
+    """Every model that is served here, the default one first."""
+    WatchLoad: _grpc.UnaryStreamMultiCallable[_embedder_pb2.WatchLoadRequest, _embedder_pb2.WatchLoadResponse]
+    """How busy this embedder is: now, on change (at most twenty times a second), and at least once a second, until the
+    client cancels. Callers with several embedders balance by it.
+    """
 
 @_typing.type_check_only
 class EmbedderServiceAsyncStub(EmbedderServiceStub):
-    """Embeds texts with one model."""
+    """Embeds texts with one model or several."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Embed: _aio.UnaryUnaryMultiCallable[_embedder_pb2.EmbedRequest, _embedder_pb2.EmbedResponse]  # type: ignore[assignment]
@@ -70,10 +76,16 @@ class EmbedderServiceAsyncStub(EmbedderServiceStub):
     UNAVAILABLE means that the server stops: send what was not answered again, elsewhere or later.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_embedder_pb2.GetModelRequest, _embedder_pb2.GetModelResponse]  # type: ignore[assignment]
-    """What the model is: name, dimensions, limits."""
+    """What a model is: name, dimensions, limits. NOT_FOUND where it is not served here."""
+    ListModels: _aio.UnaryUnaryMultiCallable[_embedder_pb2.ListModelsRequest, _embedder_pb2.ListModelsResponse]  # type: ignore[assignment]
+    """Every model that is served here, the default one first."""
+    WatchLoad: _aio.UnaryStreamMultiCallable[_embedder_pb2.WatchLoadRequest, _embedder_pb2.WatchLoadResponse]  # type: ignore[assignment]
+    """How busy this embedder is: now, on change (at most twenty times a second), and at least once a second, until the
+    client cancels. Callers with several embedders balance by it.
+    """
 
 class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Embeds texts with one model."""
+    """Embeds texts with one model or several."""
 
     @_abc_1.abstractmethod
     def Embed(
@@ -107,6 +119,24 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedder_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedder_pb2.GetModelResponse, _abc.Awaitable[_embedder_pb2.GetModelResponse]]:
-        """What the model is: name, dimensions, limits."""
+        """What a model is: name, dimensions, limits. NOT_FOUND where it is not served here."""
+
+    @_abc_1.abstractmethod
+    def ListModels(
+        self,
+        request: _embedder_pb2.ListModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedder_pb2.ListModelsResponse, _abc.Awaitable[_embedder_pb2.ListModelsResponse]]:
+        """Every model that is served here, the default one first."""
+
+    @_abc_1.abstractmethod
+    def WatchLoad(
+        self,
+        request: _embedder_pb2.WatchLoadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_embedder_pb2.WatchLoadResponse], _abc.AsyncIterator[_embedder_pb2.WatchLoadResponse]]:
+        """How busy this embedder is: now, on change (at most twenty times a second), and at least once a second, until the
+        client cancels. Callers with several embedders balance by it.
+        """
 
 def add_EmbedderServiceServicer_to_server(servicer: EmbedderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -53,6 +53,11 @@ class RetrieverServiceStub:
                 request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.StreamSearchRequest.SerializeToString,
                 response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.StreamSearchResponse.FromString,
                 _registered_method=True)
+        self.ListDocuments = channel.unary_unary(
+                '/weft.retriever.v1.RetrieverService/ListDocuments',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListDocumentsRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListDocumentsResponse.FromString,
+                _registered_method=True)
         self.GetDocument = channel.unary_unary(
                 '/weft.retriever.v1.RetrieverService/GetDocument',
                 request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.GetDocumentRequest.SerializeToString,
@@ -62,6 +67,86 @@ class RetrieverServiceStub:
                 '/weft.retriever.v1.RetrieverService/DeleteDocument',
                 request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteDocumentRequest.SerializeToString,
                 response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteDocumentResponse.FromString,
+                _registered_method=True)
+        self.CreateIndex = channel.unary_unary(
+                '/weft.retriever.v1.RetrieverService/CreateIndex',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.CreateIndexRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.CreateIndexResponse.FromString,
+                _registered_method=True)
+        self.UpdateIndex = channel.unary_unary(
+                '/weft.retriever.v1.RetrieverService/UpdateIndex',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.UpdateIndexRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.UpdateIndexResponse.FromString,
+                _registered_method=True)
+        self.ReembedIndex = channel.unary_stream(
+                '/weft.retriever.v1.RetrieverService/ReembedIndex',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ReembedIndexRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ReembedIndexResponse.FromString,
+                _registered_method=True)
+        self.SetAlias = channel.unary_unary(
+                '/weft.retriever.v1.RetrieverService/SetAlias',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.SetAliasRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.SetAliasResponse.FromString,
+                _registered_method=True)
+        self.DeleteAlias = channel.unary_unary(
+                '/weft.retriever.v1.RetrieverService/DeleteAlias',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteAliasRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteAliasResponse.FromString,
+                _registered_method=True)
+        self.CreateSnapshot = channel.unary_unary(
+                '/weft.retriever.v1.RetrieverService/CreateSnapshot',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.CreateSnapshotRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.CreateSnapshotResponse.FromString,
+                _registered_method=True)
+        self.ListSnapshots = channel.unary_unary(
+                '/weft.retriever.v1.RetrieverService/ListSnapshots',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListSnapshotsRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListSnapshotsResponse.FromString,
+                _registered_method=True)
+        self.RestoreSnapshot = channel.unary_unary(
+                '/weft.retriever.v1.RetrieverService/RestoreSnapshot',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.RestoreSnapshotRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.RestoreSnapshotResponse.FromString,
+                _registered_method=True)
+        self.DeleteSnapshot = channel.unary_unary(
+                '/weft.retriever.v1.RetrieverService/DeleteSnapshot',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteSnapshotRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteSnapshotResponse.FromString,
+                _registered_method=True)
+        self.StartIngest = channel.unary_unary(
+                '/weft.retriever.v1.RetrieverService/StartIngest',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.StartIngestRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.StartIngestResponse.FromString,
+                _registered_method=True)
+        self.WatchIngest = channel.unary_stream(
+                '/weft.retriever.v1.RetrieverService/WatchIngest',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.WatchIngestRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.WatchIngestResponse.FromString,
+                _registered_method=True)
+        self.ListIngests = channel.unary_unary(
+                '/weft.retriever.v1.RetrieverService/ListIngests',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListIngestsRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListIngestsResponse.FromString,
+                _registered_method=True)
+        self.CancelIngest = channel.unary_unary(
+                '/weft.retriever.v1.RetrieverService/CancelIngest',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.CancelIngestRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.CancelIngestResponse.FromString,
+                _registered_method=True)
+        self.ListQuarantine = channel.unary_unary(
+                '/weft.retriever.v1.RetrieverService/ListQuarantine',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListQuarantineRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListQuarantineResponse.FromString,
+                _registered_method=True)
+        self.RetryQuarantine = channel.unary_stream(
+                '/weft.retriever.v1.RetrieverService/RetryQuarantine',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.RetryQuarantineRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.RetryQuarantineResponse.FromString,
+                _registered_method=True)
+        self.ClearQuarantine = channel.unary_unary(
+                '/weft.retriever.v1.RetrieverService/ClearQuarantine',
+                request_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ClearQuarantineRequest.SerializeToString,
+                response_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ClearQuarantineResponse.FromString,
                 _registered_method=True)
         self.GetIndex = channel.unary_unary(
                 '/weft.retriever.v1.RetrieverService/GetIndex',
@@ -118,6 +203,13 @@ class RetrieverServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDocuments(self, request, context):
+        """The documents of an index, by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetDocument(self, request, context):
         """One document's record. NOT_FOUND where there is none.
         """
@@ -127,6 +219,126 @@ class RetrieverServiceServicer:
 
     def DeleteDocument(self, request, context):
         """Deletes one document with all its chunks. NOT_FOUND where there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateIndex(self, request, context):
+        """Creates an empty index with settings of its own. ALREADY_EXISTS where there is one of that name, or an alias.
+        INVALID_ARGUMENT: a setting is out of its range, or the embedding model is not served.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateIndex(self, request, context):
+        """Changes how an index is searched; how it was built stays, see ReembedIndex. NOT_FOUND where there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReembedIndex(self, request, context):
+        """Embeds an index anew, with another model or other chunks, while it is searched and written to. Progress at least
+        once a second; at the end one step puts the new vectors in the old ones' place. Cancelling leaves the index as it
+        was. NOT_FOUND: no such index. FAILED_PRECONDITION: it is being embedded anew already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAlias(self, request, context):
+        """Lets another name stand for an index; searches, ingests and deletes take either. Setting it again points it
+        elsewhere in one step. NOT_FOUND: no such index. ALREADY_EXISTS: an index has that name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAlias(self, request, context):
+        """Forgets an alias, and leaves its index alone. NOT_FOUND where there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateSnapshot(self, request, context):
+        """Copies an index as it is now to a file in the retriever's snapshot folder. Writers wait, searches do not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSnapshots(self, request, context):
+        """Every snapshot, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreSnapshot(self, request, context):
+        """Makes an index from a snapshot. ALREADY_EXISTS where one of that name is there and `replace` is not set; it is
+        replaced in one step. DATA_LOSS: the snapshot's hash is wrong. NOT_FOUND: no such snapshot.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSnapshot(self, request, context):
+        """Deletes a snapshot. NOT_FOUND where there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartIngest(self, request, context):
+        """Ingests what URIs name: http and https pages, s3 objects and prefixes, and files and folders under the roots that
+        the settings allow. The job is journalled: it goes on after a restart where it stopped. INVALID_ARGUMENT: a URI is
+        not one of these or not allowed. RESOURCE_EXHAUSTED: too many jobs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchIngest(self, request, context):
+        """A job's progress: now, whenever it changes (at most ten times a second), and last when it is over. NOT_FOUND where
+        there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListIngests(self, request, context):
+        """Every job that is kept, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelIngest(self, request, context):
+        """Stops a job; what it has ingested stays. NOT_FOUND where there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQuarantine(self, request, context):
+        """Documents that could not be ingested, with their reasons, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryQuarantine(self, request, context):
+        """Tries quarantined documents again, one answer for each as it is done; those that succeed leave the quarantine.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearQuarantine(self, request, context):
+        """Forgets quarantined documents.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,6 +383,11 @@ def add_RetrieverServiceServicer_to_server(servicer, server):
                     request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.StreamSearchRequest.FromString,
                     response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.StreamSearchResponse.SerializeToString,
             ),
+            'ListDocuments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDocuments,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListDocumentsRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListDocumentsResponse.SerializeToString,
+            ),
             'GetDocument': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDocument,
                     request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.GetDocumentRequest.FromString,
@@ -180,6 +397,86 @@ def add_RetrieverServiceServicer_to_server(servicer, server):
                     servicer.DeleteDocument,
                     request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteDocumentRequest.FromString,
                     response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteDocumentResponse.SerializeToString,
+            ),
+            'CreateIndex': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateIndex,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.CreateIndexRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.CreateIndexResponse.SerializeToString,
+            ),
+            'UpdateIndex': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateIndex,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.UpdateIndexRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.UpdateIndexResponse.SerializeToString,
+            ),
+            'ReembedIndex': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReembedIndex,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ReembedIndexRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ReembedIndexResponse.SerializeToString,
+            ),
+            'SetAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAlias,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.SetAliasRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.SetAliasResponse.SerializeToString,
+            ),
+            'DeleteAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAlias,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteAliasRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteAliasResponse.SerializeToString,
+            ),
+            'CreateSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateSnapshot,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.CreateSnapshotRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.CreateSnapshotResponse.SerializeToString,
+            ),
+            'ListSnapshots': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSnapshots,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListSnapshotsRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListSnapshotsResponse.SerializeToString,
+            ),
+            'RestoreSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreSnapshot,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.RestoreSnapshotRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.RestoreSnapshotResponse.SerializeToString,
+            ),
+            'DeleteSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSnapshot,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteSnapshotRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteSnapshotResponse.SerializeToString,
+            ),
+            'StartIngest': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartIngest,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.StartIngestRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.StartIngestResponse.SerializeToString,
+            ),
+            'WatchIngest': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchIngest,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.WatchIngestRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.WatchIngestResponse.SerializeToString,
+            ),
+            'ListIngests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListIngests,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListIngestsRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListIngestsResponse.SerializeToString,
+            ),
+            'CancelIngest': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelIngest,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.CancelIngestRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.CancelIngestResponse.SerializeToString,
+            ),
+            'ListQuarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuarantine,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListQuarantineRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ListQuarantineResponse.SerializeToString,
+            ),
+            'RetryQuarantine': grpc.unary_stream_rpc_method_handler(
+                    servicer.RetryQuarantine,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.RetryQuarantineRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.RetryQuarantineResponse.SerializeToString,
+            ),
+            'ClearQuarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearQuarantine,
+                    request_deserializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ClearQuarantineRequest.FromString,
+                    response_serializer=weft_dot_retriever_dot_v1_dot_retriever__pb2.ClearQuarantineResponse.SerializeToString,
             ),
             'GetIndex': grpc.unary_unary_rpc_method_handler(
                     servicer.GetIndex,
@@ -293,6 +590,33 @@ class RetrieverService:
             _registered_method=True)
 
     @staticmethod
+    def ListDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/ListDocuments',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.ListDocumentsRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.ListDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetDocument(request,
             target,
             options=(),
@@ -336,6 +660,438 @@ class RetrieverService:
             '/weft.retriever.v1.RetrieverService/DeleteDocument',
             weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteDocumentRequest.SerializeToString,
             weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteDocumentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/CreateIndex',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.CreateIndexRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.CreateIndexResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/UpdateIndex',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.UpdateIndexRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.UpdateIndexResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReembedIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/ReembedIndex',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.ReembedIndexRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.ReembedIndexResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/SetAlias',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.SetAliasRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.SetAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/DeleteAlias',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteAliasRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/CreateSnapshot',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.CreateSnapshotRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.CreateSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSnapshots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/ListSnapshots',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.ListSnapshotsRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.ListSnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/RestoreSnapshot',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.RestoreSnapshotRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.RestoreSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/DeleteSnapshot',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteSnapshotRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.DeleteSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartIngest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/StartIngest',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.StartIngestRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.StartIngestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchIngest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/WatchIngest',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.WatchIngestRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.WatchIngestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListIngests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/ListIngests',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.ListIngestsRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.ListIngestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelIngest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/CancelIngest',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.CancelIngestRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.CancelIngestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQuarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/ListQuarantine',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.ListQuarantineRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.ListQuarantineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryQuarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/RetryQuarantine',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.RetryQuarantineRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.RetryQuarantineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearQuarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weft.retriever.v1.RetrieverService/ClearQuarantine',
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.ClearQuarantineRequest.SerializeToString,
+            weft_dot_retriever_dot_v1_dot_retriever__pb2.ClearQuarantineResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,10 +56,58 @@ class RetrieverServiceStub:
     """Searches over one stream: requests with numbers of the client's choice, answers as they are ready, an error of one
     in its own answer. The client half-closes to end; at most 64 searches are under way before flow control holds it.
     """
+    ListDocuments: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListDocumentsRequest, _retriever_pb2.ListDocumentsResponse]
+    """The documents of an index, by id."""
     GetDocument: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetDocumentRequest, _retriever_pb2.GetDocumentResponse]
     """One document's record. NOT_FOUND where there is none."""
     DeleteDocument: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.DeleteDocumentRequest, _retriever_pb2.DeleteDocumentResponse]
     """Deletes one document with all its chunks. NOT_FOUND where there is none."""
+    CreateIndex: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.CreateIndexRequest, _retriever_pb2.CreateIndexResponse]
+    """Creates an empty index with settings of its own. ALREADY_EXISTS where there is one of that name, or an alias.
+    INVALID_ARGUMENT: a setting is out of its range, or the embedding model is not served.
+    """
+    UpdateIndex: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.UpdateIndexRequest, _retriever_pb2.UpdateIndexResponse]
+    """Changes how an index is searched; how it was built stays, see ReembedIndex. NOT_FOUND where there is none."""
+    ReembedIndex: _grpc.UnaryStreamMultiCallable[_retriever_pb2.ReembedIndexRequest, _retriever_pb2.ReembedIndexResponse]
+    """Embeds an index anew, with another model or other chunks, while it is searched and written to. Progress at least
+    once a second; at the end one step puts the new vectors in the old ones' place. Cancelling leaves the index as it
+    was. NOT_FOUND: no such index. FAILED_PRECONDITION: it is being embedded anew already.
+    """
+    SetAlias: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.SetAliasRequest, _retriever_pb2.SetAliasResponse]
+    """Lets another name stand for an index; searches, ingests and deletes take either. Setting it again points it
+    elsewhere in one step. NOT_FOUND: no such index. ALREADY_EXISTS: an index has that name.
+    """
+    DeleteAlias: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.DeleteAliasRequest, _retriever_pb2.DeleteAliasResponse]
+    """Forgets an alias, and leaves its index alone. NOT_FOUND where there is none."""
+    CreateSnapshot: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.CreateSnapshotRequest, _retriever_pb2.CreateSnapshotResponse]
+    """Copies an index as it is now to a file in the retriever's snapshot folder. Writers wait, searches do not."""
+    ListSnapshots: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListSnapshotsRequest, _retriever_pb2.ListSnapshotsResponse]
+    """Every snapshot, newest first."""
+    RestoreSnapshot: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RestoreSnapshotRequest, _retriever_pb2.RestoreSnapshotResponse]
+    """Makes an index from a snapshot. ALREADY_EXISTS where one of that name is there and `replace` is not set; it is
+    replaced in one step. DATA_LOSS: the snapshot's hash is wrong. NOT_FOUND: no such snapshot.
+    """
+    DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.DeleteSnapshotRequest, _retriever_pb2.DeleteSnapshotResponse]
+    """Deletes a snapshot. NOT_FOUND where there is none."""
+    StartIngest: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.StartIngestRequest, _retriever_pb2.StartIngestResponse]
+    """Ingests what URIs name: http and https pages, s3 objects and prefixes, and files and folders under the roots that
+    the settings allow. The job is journalled: it goes on after a restart where it stopped. INVALID_ARGUMENT: a URI is
+    not one of these or not allowed. RESOURCE_EXHAUSTED: too many jobs.
+    """
+    WatchIngest: _grpc.UnaryStreamMultiCallable[_retriever_pb2.WatchIngestRequest, _retriever_pb2.WatchIngestResponse]
+    """A job's progress: now, whenever it changes (at most ten times a second), and last when it is over. NOT_FOUND where
+    there is none.
+    """
+    ListIngests: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListIngestsRequest, _retriever_pb2.ListIngestsResponse]
+    """Every job that is kept, newest first."""
+    CancelIngest: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.CancelIngestRequest, _retriever_pb2.CancelIngestResponse]
+    """Stops a job; what it has ingested stays. NOT_FOUND where there is none."""
+    ListQuarantine: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListQuarantineRequest, _retriever_pb2.ListQuarantineResponse]
+    """Documents that could not be ingested, with their reasons, newest first."""
+    RetryQuarantine: _grpc.UnaryStreamMultiCallable[_retriever_pb2.RetryQuarantineRequest, _retriever_pb2.RetryQuarantineResponse]
+    """Tries quarantined documents again, one answer for each as it is done; those that succeed leave the quarantine."""
+    ClearQuarantine: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ClearQuarantineRequest, _retriever_pb2.ClearQuarantineResponse]
+    """Forgets quarantined documents."""
     GetIndex: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetIndexRequest, _retriever_pb2.GetIndexResponse]
     """One index's numbers. NOT_FOUND where there is none."""
     ListIndexes: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListIndexesRequest, _retriever_pb2.ListIndexesResponse]
@@ -95,10 +143,58 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     """Searches over one stream: requests with numbers of the client's choice, answers as they are ready, an error of one
     in its own answer. The client half-closes to end; at most 64 searches are under way before flow control holds it.
     """
+    ListDocuments: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListDocumentsRequest, _retriever_pb2.ListDocumentsResponse]  # type: ignore[assignment]
+    """The documents of an index, by id."""
     GetDocument: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetDocumentRequest, _retriever_pb2.GetDocumentResponse]  # type: ignore[assignment]
     """One document's record. NOT_FOUND where there is none."""
     DeleteDocument: _aio.UnaryUnaryMultiCallable[_retriever_pb2.DeleteDocumentRequest, _retriever_pb2.DeleteDocumentResponse]  # type: ignore[assignment]
     """Deletes one document with all its chunks. NOT_FOUND where there is none."""
+    CreateIndex: _aio.UnaryUnaryMultiCallable[_retriever_pb2.CreateIndexRequest, _retriever_pb2.CreateIndexResponse]  # type: ignore[assignment]
+    """Creates an empty index with settings of its own. ALREADY_EXISTS where there is one of that name, or an alias.
+    INVALID_ARGUMENT: a setting is out of its range, or the embedding model is not served.
+    """
+    UpdateIndex: _aio.UnaryUnaryMultiCallable[_retriever_pb2.UpdateIndexRequest, _retriever_pb2.UpdateIndexResponse]  # type: ignore[assignment]
+    """Changes how an index is searched; how it was built stays, see ReembedIndex. NOT_FOUND where there is none."""
+    ReembedIndex: _aio.UnaryStreamMultiCallable[_retriever_pb2.ReembedIndexRequest, _retriever_pb2.ReembedIndexResponse]  # type: ignore[assignment]
+    """Embeds an index anew, with another model or other chunks, while it is searched and written to. Progress at least
+    once a second; at the end one step puts the new vectors in the old ones' place. Cancelling leaves the index as it
+    was. NOT_FOUND: no such index. FAILED_PRECONDITION: it is being embedded anew already.
+    """
+    SetAlias: _aio.UnaryUnaryMultiCallable[_retriever_pb2.SetAliasRequest, _retriever_pb2.SetAliasResponse]  # type: ignore[assignment]
+    """Lets another name stand for an index; searches, ingests and deletes take either. Setting it again points it
+    elsewhere in one step. NOT_FOUND: no such index. ALREADY_EXISTS: an index has that name.
+    """
+    DeleteAlias: _aio.UnaryUnaryMultiCallable[_retriever_pb2.DeleteAliasRequest, _retriever_pb2.DeleteAliasResponse]  # type: ignore[assignment]
+    """Forgets an alias, and leaves its index alone. NOT_FOUND where there is none."""
+    CreateSnapshot: _aio.UnaryUnaryMultiCallable[_retriever_pb2.CreateSnapshotRequest, _retriever_pb2.CreateSnapshotResponse]  # type: ignore[assignment]
+    """Copies an index as it is now to a file in the retriever's snapshot folder. Writers wait, searches do not."""
+    ListSnapshots: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListSnapshotsRequest, _retriever_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
+    """Every snapshot, newest first."""
+    RestoreSnapshot: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RestoreSnapshotRequest, _retriever_pb2.RestoreSnapshotResponse]  # type: ignore[assignment]
+    """Makes an index from a snapshot. ALREADY_EXISTS where one of that name is there and `replace` is not set; it is
+    replaced in one step. DATA_LOSS: the snapshot's hash is wrong. NOT_FOUND: no such snapshot.
+    """
+    DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_retriever_pb2.DeleteSnapshotRequest, _retriever_pb2.DeleteSnapshotResponse]  # type: ignore[assignment]
+    """Deletes a snapshot. NOT_FOUND where there is none."""
+    StartIngest: _aio.UnaryUnaryMultiCallable[_retriever_pb2.StartIngestRequest, _retriever_pb2.StartIngestResponse]  # type: ignore[assignment]
+    """Ingests what URIs name: http and https pages, s3 objects and prefixes, and files and folders under the roots that
+    the settings allow. The job is journalled: it goes on after a restart where it stopped. INVALID_ARGUMENT: a URI is
+    not one of these or not allowed. RESOURCE_EXHAUSTED: too many jobs.
+    """
+    WatchIngest: _aio.UnaryStreamMultiCallable[_retriever_pb2.WatchIngestRequest, _retriever_pb2.WatchIngestResponse]  # type: ignore[assignment]
+    """A job's progress: now, whenever it changes (at most ten times a second), and last when it is over. NOT_FOUND where
+    there is none.
+    """
+    ListIngests: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListIngestsRequest, _retriever_pb2.ListIngestsResponse]  # type: ignore[assignment]
+    """Every job that is kept, newest first."""
+    CancelIngest: _aio.UnaryUnaryMultiCallable[_retriever_pb2.CancelIngestRequest, _retriever_pb2.CancelIngestResponse]  # type: ignore[assignment]
+    """Stops a job; what it has ingested stays. NOT_FOUND where there is none."""
+    ListQuarantine: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListQuarantineRequest, _retriever_pb2.ListQuarantineResponse]  # type: ignore[assignment]
+    """Documents that could not be ingested, with their reasons, newest first."""
+    RetryQuarantine: _aio.UnaryStreamMultiCallable[_retriever_pb2.RetryQuarantineRequest, _retriever_pb2.RetryQuarantineResponse]  # type: ignore[assignment]
+    """Tries quarantined documents again, one answer for each as it is done; those that succeed leave the quarantine."""
+    ClearQuarantine: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ClearQuarantineRequest, _retriever_pb2.ClearQuarantineResponse]  # type: ignore[assignment]
+    """Forgets quarantined documents."""
     GetIndex: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetIndexRequest, _retriever_pb2.GetIndexResponse]  # type: ignore[assignment]
     """One index's numbers. NOT_FOUND where there is none."""
     ListIndexes: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListIndexesRequest, _retriever_pb2.ListIndexesResponse]  # type: ignore[assignment]
@@ -151,6 +247,14 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ListDocuments(
+        self,
+        request: _retriever_pb2.ListDocumentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.ListDocumentsResponse, _abc.Awaitable[_retriever_pb2.ListDocumentsResponse]]:
+        """The documents of an index, by id."""
+
+    @_abc_1.abstractmethod
     def GetDocument(
         self,
         request: _retriever_pb2.GetDocumentRequest,
@@ -165,6 +269,148 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.DeleteDocumentResponse, _abc.Awaitable[_retriever_pb2.DeleteDocumentResponse]]:
         """Deletes one document with all its chunks. NOT_FOUND where there is none."""
+
+    @_abc_1.abstractmethod
+    def CreateIndex(
+        self,
+        request: _retriever_pb2.CreateIndexRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.CreateIndexResponse, _abc.Awaitable[_retriever_pb2.CreateIndexResponse]]:
+        """Creates an empty index with settings of its own. ALREADY_EXISTS where there is one of that name, or an alias.
+        INVALID_ARGUMENT: a setting is out of its range, or the embedding model is not served.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateIndex(
+        self,
+        request: _retriever_pb2.UpdateIndexRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.UpdateIndexResponse, _abc.Awaitable[_retriever_pb2.UpdateIndexResponse]]:
+        """Changes how an index is searched; how it was built stays, see ReembedIndex. NOT_FOUND where there is none."""
+
+    @_abc_1.abstractmethod
+    def ReembedIndex(
+        self,
+        request: _retriever_pb2.ReembedIndexRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_retriever_pb2.ReembedIndexResponse], _abc.AsyncIterator[_retriever_pb2.ReembedIndexResponse]]:
+        """Embeds an index anew, with another model or other chunks, while it is searched and written to. Progress at least
+        once a second; at the end one step puts the new vectors in the old ones' place. Cancelling leaves the index as it
+        was. NOT_FOUND: no such index. FAILED_PRECONDITION: it is being embedded anew already.
+        """
+
+    @_abc_1.abstractmethod
+    def SetAlias(
+        self,
+        request: _retriever_pb2.SetAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.SetAliasResponse, _abc.Awaitable[_retriever_pb2.SetAliasResponse]]:
+        """Lets another name stand for an index; searches, ingests and deletes take either. Setting it again points it
+        elsewhere in one step. NOT_FOUND: no such index. ALREADY_EXISTS: an index has that name.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteAlias(
+        self,
+        request: _retriever_pb2.DeleteAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.DeleteAliasResponse, _abc.Awaitable[_retriever_pb2.DeleteAliasResponse]]:
+        """Forgets an alias, and leaves its index alone. NOT_FOUND where there is none."""
+
+    @_abc_1.abstractmethod
+    def CreateSnapshot(
+        self,
+        request: _retriever_pb2.CreateSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.CreateSnapshotResponse, _abc.Awaitable[_retriever_pb2.CreateSnapshotResponse]]:
+        """Copies an index as it is now to a file in the retriever's snapshot folder. Writers wait, searches do not."""
+
+    @_abc_1.abstractmethod
+    def ListSnapshots(
+        self,
+        request: _retriever_pb2.ListSnapshotsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.ListSnapshotsResponse, _abc.Awaitable[_retriever_pb2.ListSnapshotsResponse]]:
+        """Every snapshot, newest first."""
+
+    @_abc_1.abstractmethod
+    def RestoreSnapshot(
+        self,
+        request: _retriever_pb2.RestoreSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.RestoreSnapshotResponse, _abc.Awaitable[_retriever_pb2.RestoreSnapshotResponse]]:
+        """Makes an index from a snapshot. ALREADY_EXISTS where one of that name is there and `replace` is not set; it is
+        replaced in one step. DATA_LOSS: the snapshot's hash is wrong. NOT_FOUND: no such snapshot.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteSnapshot(
+        self,
+        request: _retriever_pb2.DeleteSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.DeleteSnapshotResponse, _abc.Awaitable[_retriever_pb2.DeleteSnapshotResponse]]:
+        """Deletes a snapshot. NOT_FOUND where there is none."""
+
+    @_abc_1.abstractmethod
+    def StartIngest(
+        self,
+        request: _retriever_pb2.StartIngestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.StartIngestResponse, _abc.Awaitable[_retriever_pb2.StartIngestResponse]]:
+        """Ingests what URIs name: http and https pages, s3 objects and prefixes, and files and folders under the roots that
+        the settings allow. The job is journalled: it goes on after a restart where it stopped. INVALID_ARGUMENT: a URI is
+        not one of these or not allowed. RESOURCE_EXHAUSTED: too many jobs.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchIngest(
+        self,
+        request: _retriever_pb2.WatchIngestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_retriever_pb2.WatchIngestResponse], _abc.AsyncIterator[_retriever_pb2.WatchIngestResponse]]:
+        """A job's progress: now, whenever it changes (at most ten times a second), and last when it is over. NOT_FOUND where
+        there is none.
+        """
+
+    @_abc_1.abstractmethod
+    def ListIngests(
+        self,
+        request: _retriever_pb2.ListIngestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.ListIngestsResponse, _abc.Awaitable[_retriever_pb2.ListIngestsResponse]]:
+        """Every job that is kept, newest first."""
+
+    @_abc_1.abstractmethod
+    def CancelIngest(
+        self,
+        request: _retriever_pb2.CancelIngestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.CancelIngestResponse, _abc.Awaitable[_retriever_pb2.CancelIngestResponse]]:
+        """Stops a job; what it has ingested stays. NOT_FOUND where there is none."""
+
+    @_abc_1.abstractmethod
+    def ListQuarantine(
+        self,
+        request: _retriever_pb2.ListQuarantineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.ListQuarantineResponse, _abc.Awaitable[_retriever_pb2.ListQuarantineResponse]]:
+        """Documents that could not be ingested, with their reasons, newest first."""
+
+    @_abc_1.abstractmethod
+    def RetryQuarantine(
+        self,
+        request: _retriever_pb2.RetryQuarantineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_retriever_pb2.RetryQuarantineResponse], _abc.AsyncIterator[_retriever_pb2.RetryQuarantineResponse]]:
+        """Tries quarantined documents again, one answer for each as it is done; those that succeed leave the quarantine."""
+
+    @_abc_1.abstractmethod
+    def ClearQuarantine(
+        self,
+        request: _retriever_pb2.ClearQuarantineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.ClearQuarantineResponse, _abc.Awaitable[_retriever_pb2.ClearQuarantineResponse]]:
+        """Forgets quarantined documents."""
 
     @_abc_1.abstractmethod
     def GetIndex(

@@ -27,16 +27,24 @@ PRIORITY_NORMAL: Priority
 PRIORITY_INTERACTIVE: Priority
 
 class Retrieval(_message.Message):
-    __slots__ = ("index", "top_k", "filter", "mode")
+    __slots__ = ("index", "top_k", "filter", "mode", "min_score", "rerank", "max_source_tokens", "answer_without_sources")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
+    MIN_SCORE_FIELD_NUMBER: _ClassVar[int]
+    RERANK_FIELD_NUMBER: _ClassVar[int]
+    MAX_SOURCE_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_WITHOUT_SOURCES_FIELD_NUMBER: _ClassVar[int]
     index: str
     top_k: int
     filter: _retriever_pb2.Filter
     mode: _retriever_pb2.SearchMode
-    def __init__(self, index: _Optional[str] = ..., top_k: _Optional[int] = ..., filter: _Optional[_Union[_retriever_pb2.Filter, _Mapping]] = ..., mode: _Optional[_Union[_retriever_pb2.SearchMode, str]] = ...) -> None: ...
+    min_score: float
+    rerank: _retriever_pb2.Rerank
+    max_source_tokens: int
+    answer_without_sources: bool
+    def __init__(self, index: _Optional[str] = ..., top_k: _Optional[int] = ..., filter: _Optional[_Union[_retriever_pb2.Filter, _Mapping]] = ..., mode: _Optional[_Union[_retriever_pb2.SearchMode, str]] = ..., min_score: _Optional[float] = ..., rerank: _Optional[_Union[_retriever_pb2.Rerank, str]] = ..., max_source_tokens: _Optional[int] = ..., answer_without_sources: _Optional[bool] = ...) -> None: ...
 
 class StreamChatRequest(_message.Message):
     __slots__ = ("model", "messages", "sampling", "priority", "tenant", "session_id", "retrieval", "timeout")
@@ -143,18 +151,56 @@ class Moved(_message.Message):
     def __init__(self, from_worker_id: _Optional[str] = ..., to_worker_id: _Optional[str] = ..., reason: _Optional[str] = ..., index: _Optional[int] = ...) -> None: ...
 
 class Finished(_message.Message):
-    __slots__ = ("reason", "usage", "timing", "worker_id", "attempts")
+    __slots__ = ("reason", "usage", "timing", "worker_id", "attempts", "grounding")
     REASON_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    GROUNDING_FIELD_NUMBER: _ClassVar[int]
     reason: _chat_pb2.FinishReason
     usage: _chat_pb2.Usage
     timing: Timing
     worker_id: str
     attempts: int
-    def __init__(self, reason: _Optional[_Union[_chat_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_chat_pb2.Usage, _Mapping]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., worker_id: _Optional[str] = ..., attempts: _Optional[int] = ...) -> None: ...
+    grounding: Grounding
+    def __init__(self, reason: _Optional[_Union[_chat_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_chat_pb2.Usage, _Mapping]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., worker_id: _Optional[str] = ..., attempts: _Optional[int] = ..., grounding: _Optional[_Union[Grounding, _Mapping]] = ...) -> None: ...
+
+class Grounding(_message.Message):
+    __slots__ = ("citations", "unsupported", "supported_share", "given_passages")
+    CITATIONS_FIELD_NUMBER: _ClassVar[int]
+    UNSUPPORTED_FIELD_NUMBER: _ClassVar[int]
+    SUPPORTED_SHARE_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_PASSAGES_FIELD_NUMBER: _ClassVar[int]
+    citations: _containers.RepeatedCompositeFieldContainer[Citation]
+    unsupported: _containers.RepeatedCompositeFieldContainer[Unsupported]
+    supported_share: float
+    given_passages: int
+    def __init__(self, citations: _Optional[_Iterable[_Union[Citation, _Mapping]]] = ..., unsupported: _Optional[_Iterable[_Union[Unsupported, _Mapping]]] = ..., supported_share: _Optional[float] = ..., given_passages: _Optional[int] = ...) -> None: ...
+
+class Citation(_message.Message):
+    __slots__ = ("number", "offset", "valid", "document_id", "chunk_id")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    VALID_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    offset: int
+    valid: bool
+    document_id: str
+    chunk_id: str
+    def __init__(self, number: _Optional[int] = ..., offset: _Optional[int] = ..., valid: _Optional[bool] = ..., document_id: _Optional[str] = ..., chunk_id: _Optional[str] = ...) -> None: ...
+
+class Unsupported(_message.Message):
+    __slots__ = ("start_offset", "end_offset", "support")
+    START_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    END_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SUPPORT_FIELD_NUMBER: _ClassVar[int]
+    start_offset: int
+    end_offset: int
+    support: float
+    def __init__(self, start_offset: _Optional[int] = ..., end_offset: _Optional[int] = ..., support: _Optional[float] = ...) -> None: ...
 
 class Timing(_message.Message):
     __slots__ = ("ttft", "total", "retrieval", "queue")
@@ -267,7 +313,7 @@ class WatchWorkersResponse(_message.Message):
     def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = ("worker_id", "address", "model", "engine", "state", "state_reason", "running", "waiting", "queued_tokens", "in_flight", "kv_usage", "step_time", "max_running", "max_waiting", "finished", "failed", "restarts", "serving_since", "incarnation")
+    __slots__ = ("worker_id", "address", "model", "engine", "state", "state_reason", "running", "waiting", "queued_tokens", "in_flight", "kv_usage", "step_time", "max_running", "max_waiting", "finished", "failed", "restarts", "serving_since", "incarnation", "adapters")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Worker.State]
@@ -301,6 +347,7 @@ class Worker(_message.Message):
     RESTARTS_FIELD_NUMBER: _ClassVar[int]
     SERVING_SINCE_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     address: str
     model: str
@@ -320,7 +367,8 @@ class Worker(_message.Message):
     restarts: int
     serving_since: _timestamp_pb2.Timestamp
     incarnation: str
-    def __init__(self, worker_id: _Optional[str] = ..., address: _Optional[str] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., state: _Optional[_Union[Worker.State, str]] = ..., state_reason: _Optional[str] = ..., running: _Optional[int] = ..., waiting: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., in_flight: _Optional[int] = ..., kv_usage: _Optional[float] = ..., step_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_running: _Optional[int] = ..., max_waiting: _Optional[int] = ..., finished: _Optional[int] = ..., failed: _Optional[int] = ..., restarts: _Optional[int] = ..., serving_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., incarnation: _Optional[str] = ...) -> None: ...
+    adapters: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, worker_id: _Optional[str] = ..., address: _Optional[str] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., state: _Optional[_Union[Worker.State, str]] = ..., state_reason: _Optional[str] = ..., running: _Optional[int] = ..., waiting: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., in_flight: _Optional[int] = ..., kv_usage: _Optional[float] = ..., step_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_running: _Optional[int] = ..., max_waiting: _Optional[int] = ..., finished: _Optional[int] = ..., failed: _Optional[int] = ..., restarts: _Optional[int] = ..., serving_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., incarnation: _Optional[str] = ..., adapters: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DrainWorkerRequest(_message.Message):
     __slots__ = ("worker_id",)

@@ -52,7 +52,7 @@ class TokenIds(_message.Message):
     def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("request", "request_id", "model", "prompt", "sampling", "resume_token_ids", "timeout")
+    __slots__ = ("request", "request_id", "model", "prompt", "sampling", "resume_token_ids", "timeout", "resume_text")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,7 @@ class Start(_message.Message):
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TEXT_FIELD_NUMBER: _ClassVar[int]
     request: int
     request_id: str
     model: str
@@ -67,7 +68,8 @@ class Start(_message.Message):
     sampling: _chat_pb2.Sampling
     resume_token_ids: _containers.RepeatedScalarFieldContainer[int]
     timeout: _duration_pb2.Duration
-    def __init__(self, request: _Optional[int] = ..., request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[_Union[Prompt, _Mapping]] = ..., sampling: _Optional[_Union[_chat_pb2.Sampling, _Mapping]] = ..., resume_token_ids: _Optional[_Iterable[int]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    resume_text: str
+    def __init__(self, request: _Optional[int] = ..., request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[_Union[Prompt, _Mapping]] = ..., sampling: _Optional[_Union[_chat_pb2.Sampling, _Mapping]] = ..., resume_token_ids: _Optional[_Iterable[int]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resume_text: _Optional[str] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("request",)
@@ -96,7 +98,7 @@ class AttachResponse(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., started: _Optional[_Iterable[_Union[Started, _Mapping]]] = ..., deltas: _Optional[_Iterable[_Union[Delta, _Mapping]]] = ..., ended: _Optional[_Iterable[_Union[Ended, _Mapping]]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., kv_events: _Optional[_Iterable[_Union[KvEvent, _Mapping]]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("worker_id", "incarnation", "model", "engine", "limits", "capabilities", "tokenizer_fingerprint", "kv_block_size")
+    __slots__ = ("worker_id", "incarnation", "model", "engine", "limits", "capabilities", "tokenizer_fingerprint", "kv_block_size", "adapters")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +107,7 @@ class Hello(_message.Message):
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     KV_BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     incarnation: str
     model: str
@@ -113,7 +116,8 @@ class Hello(_message.Message):
     capabilities: Capabilities
     tokenizer_fingerprint: str
     kv_block_size: int
-    def __init__(self, worker_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., tokenizer_fingerprint: _Optional[str] = ..., kv_block_size: _Optional[int] = ...) -> None: ...
+    adapters: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, worker_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., tokenizer_fingerprint: _Optional[str] = ..., kv_block_size: _Optional[int] = ..., adapters: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_running", "max_waiting", "context_tokens", "longest_step")
@@ -128,18 +132,24 @@ class Limits(_message.Message):
     def __init__(self, max_running: _Optional[int] = ..., max_waiting: _Optional[int] = ..., context_tokens: _Optional[int] = ..., longest_step: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Capabilities(_message.Message):
-    __slots__ = ("exact_resume", "position_keyed_sampling", "logprobs", "kv_events", "replays_penalties")
+    __slots__ = ("exact_resume", "position_keyed_sampling", "logprobs", "kv_events", "replays_penalties", "structured_output", "replays_structure", "text_only")
     EXACT_RESUME_FIELD_NUMBER: _ClassVar[int]
     POSITION_KEYED_SAMPLING_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     KV_EVENTS_FIELD_NUMBER: _ClassVar[int]
     REPLAYS_PENALTIES_FIELD_NUMBER: _ClassVar[int]
+    STRUCTURED_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    REPLAYS_STRUCTURE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_ONLY_FIELD_NUMBER: _ClassVar[int]
     exact_resume: bool
     position_keyed_sampling: bool
     logprobs: bool
     kv_events: bool
     replays_penalties: bool
-    def __init__(self, exact_resume: _Optional[bool] = ..., position_keyed_sampling: _Optional[bool] = ..., logprobs: _Optional[bool] = ..., kv_events: _Optional[bool] = ..., replays_penalties: _Optional[bool] = ...) -> None: ...
+    structured_output: bool
+    replays_structure: bool
+    text_only: bool
+    def __init__(self, exact_resume: _Optional[bool] = ..., position_keyed_sampling: _Optional[bool] = ..., logprobs: _Optional[bool] = ..., kv_events: _Optional[bool] = ..., replays_penalties: _Optional[bool] = ..., structured_output: _Optional[bool] = ..., replays_structure: _Optional[bool] = ..., text_only: _Optional[bool] = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ("request", "prompt_tokens", "cached_tokens")
@@ -196,7 +206,7 @@ class Failure(_message.Message):
     def __init__(self, code: _Optional[_Union[_code_pb2.Code, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., field: _Optional[str] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("running", "waiting", "queued_tokens", "kv_usage", "step_count", "step_time", "draining")
+    __slots__ = ("running", "waiting", "queued_tokens", "kv_usage", "step_count", "step_time", "draining", "broken")
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     QUEUED_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -204,6 +214,7 @@ class Load(_message.Message):
     STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
     STEP_TIME_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    BROKEN_FIELD_NUMBER: _ClassVar[int]
     running: int
     waiting: int
     queued_tokens: int
@@ -211,7 +222,8 @@ class Load(_message.Message):
     step_count: int
     step_time: _duration_pb2.Duration
     draining: bool
-    def __init__(self, running: _Optional[int] = ..., waiting: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., kv_usage: _Optional[float] = ..., step_count: _Optional[int] = ..., step_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., draining: _Optional[bool] = ...) -> None: ...
+    broken: str
+    def __init__(self, running: _Optional[int] = ..., waiting: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., kv_usage: _Optional[float] = ..., step_count: _Optional[int] = ..., step_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., draining: _Optional[bool] = ..., broken: _Optional[str] = ...) -> None: ...
 
 class KvEvent(_message.Message):
     __slots__ = ("stored", "removed", "cleared")
@@ -240,16 +252,18 @@ class KvCleared(_message.Message):
     def __init__(self) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "prompt", "sampling", "resume_token_ids")
+    __slots__ = ("model", "prompt", "sampling", "resume_token_ids", "resume_text")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TEXT_FIELD_NUMBER: _ClassVar[int]
     model: str
     prompt: Prompt
     sampling: _chat_pb2.Sampling
     resume_token_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[_Union[Prompt, _Mapping]] = ..., sampling: _Optional[_Union[_chat_pb2.Sampling, _Mapping]] = ..., resume_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    resume_text: str
+    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[_Union[Prompt, _Mapping]] = ..., sampling: _Optional[_Union[_chat_pb2.Sampling, _Mapping]] = ..., resume_token_ids: _Optional[_Iterable[int]] = ..., resume_text: _Optional[str] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("started", "delta", "ended")

@@ -2,7 +2,7 @@
 
 import random
 
-from services.kit.settings.worker import SimSettings
+from services.kit.settings.engines.sim import SimSettings
 from services.worker.engines.sim.request import Request
 
 

@@ -1,0 +1,1 @@
+"""One section for each engine that a worker can run."""

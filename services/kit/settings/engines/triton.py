@@ -1,0 +1,7 @@
+"""The `triton` engine's settings."""
+
+from services.kit.settings.shared import Section
+
+
+class TritonSettings(Section):
+    """The `triton` engine."""

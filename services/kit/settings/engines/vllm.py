@@ -1,0 +1,7 @@
+"""The `vllm` engine's settings."""
+
+from services.kit.settings.shared import Section
+
+
+class VllmSettings(Section):
+    """The `vllm` engine."""
