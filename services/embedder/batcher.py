@@ -8,6 +8,7 @@ from typing import Self
 
 import structlog
 
+from services.embedder.load import Load, LoadBoard
 from services.embedder.metrics import EmbedderMetrics
 from services.embedder.ports import Embedded, Model, Vectors
 from services.embedder.waiting import Job, WaitingTexts
@@ -43,6 +44,9 @@ class Batcher:
         # Tokenising has a thread of its own, so that it goes on while every worker is busy.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._log = structlog.get_logger("batcher")
+        self._running = 0
+        self._tokens_per_s = 0.0
+        self.load = LoadBoard(self._reading)
         metrics.watch_queue(lambda: waiting.depth)
 
     def __repr__(self) -> str:
@@ -112,6 +116,15 @@ class Batcher:
 
     async def _run(self, batch: list[Job]) -> None:
         """Embeds one batch and answers each of its texts, with the error where it fails."""
+        self._running += len(batch)
+        self.load.changed()
+        try:
+            await self._embed(batch)
+        finally:
+            self._running -= len(batch)
+            self.load.changed()
+
+    async def _embed(self, batch: list[Job]) -> None:
         tokens = [job.tokens for job in batch]
         started_s = self._now()
         try:
@@ -138,7 +151,13 @@ class Batcher:
             self._metrics.tokens.inc(sum(lengths))
             self._metrics.padding.inc(max(lengths) * len(lengths) - sum(lengths))
         self._metrics.batch_seconds.observe(elapsed_s)
+        rate = self._workers * sum(lengths) / max(elapsed_s, 1e-6)
+        self._tokens_per_s += (_SMOOTHING if self._tokens_per_s else 1.0) * (rate - self._tokens_per_s)
         self._text_s += _SMOOTHING * (elapsed_s / len(batch) - self._text_s)
+
+    def _reading(self) -> Load:
+        tokens = self._waiting.tokens
+        return Load(self._waiting.depth, tokens, self._running, self._tokens_per_s, self._closed)
 
     def _retry_delay_s(self) -> float:
         """The time in which half of what waits will be done."""

@@ -1,5 +1,6 @@
 """Between the wire's messages and the embedder's values."""
 
+from services.embedder.load import Load
 from services.embedder.ports import Embedded, ModelInfo
 from services.kit.errors import InvalidArgument
 from weft.embedder.v1 import embedder_pb2
@@ -32,4 +33,15 @@ def to_model(info: ModelInfo) -> embedder_pb2.GetModelResponse:
         max_tokens=info.max_tokens,
         fingerprint=info.fingerprint,
         runtime=info.runtime,
+    )
+
+
+def to_load(load: Load) -> embedder_pb2.WatchLoadResponse:
+    """The load as it is sent."""
+    return embedder_pb2.WatchLoadResponse(
+        queued_texts=load.queued_texts,
+        queued_tokens=load.queued_tokens,
+        running=load.running,
+        tokens_per_s=load.tokens_per_s,
+        draining=load.draining,
     )

@@ -1,12 +1,13 @@
 """EmbedderService: checks each call, hands its texts to the batcher, and answers. Decides nothing about batches."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc.aio
 
 from services.embedder.batcher import Batcher, stopping
-from services.embedder.convert import is_query, to_embedding, to_model
+from services.embedder.convert import is_query, to_embedding, to_load, to_model
 from services.embedder.limits import TextLimits, check_model
 from services.embedder.ports import ModelInfo
 from services.embedder.stream import EmbedStream
@@ -37,7 +38,7 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
         self, request_iterator: AsyncIterator[embedder_pb2.StreamEmbedRequest], context: Context
     ) -> None:
         """See embedder.proto."""
-        stream = EmbedStream(self._batcher, self._limits)
+        stream = EmbedStream(self._batcher, self._info, self._limits)
         self._streams.add(stream)
         try:
             await stream.run(request_iterator, context.write)
@@ -46,7 +47,22 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
 
     async def GetModel(self, request: embedder_pb2.GetModelRequest, context: Context) -> embedder_pb2.GetModelResponse:
         """See embedder.proto."""
+        check_model(request.model, self._info)
         return to_model(self._info)
+
+    async def ListModels(
+        self, request: embedder_pb2.ListModelsRequest, context: Context
+    ) -> embedder_pb2.ListModelsResponse:
+        """See embedder.proto."""
+        return embedder_pb2.ListModelsResponse(models=[to_model(self._info)])
+
+    async def WatchLoad(
+        self, request: embedder_pb2.WatchLoadRequest, context: Context
+    ) -> AsyncIterator[embedder_pb2.WatchLoadResponse]:
+        """See embedder.proto."""
+        async with aclosing(self._batcher.load.watch()) as readings:
+            async for reading in readings:
+                yield to_load(reading)
 
     def stop_streams(self) -> None:
         """Lets every stream answer what it has taken in and end with UNAVAILABLE."""

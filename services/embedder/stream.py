@@ -7,10 +7,10 @@ from functools import partial
 
 from services.embedder.batcher import Batcher
 from services.embedder.convert import is_query, to_embedding
-from services.embedder.limits import TextLimits
-from services.embedder.ports import Embedded
+from services.embedder.limits import TextLimits, check_model
+from services.embedder.ports import Embedded, ModelInfo
 from services.embedder.waiting import Job
-from services.kit.errors import InvalidArgument, Unavailable
+from services.kit.errors import InvalidArgument, NotFound, Unavailable
 from weft.embedder.v1 import embedder_pb2
 
 # Texts of one stream that are taken in and whose answers the client has not taken.
@@ -24,8 +24,9 @@ Write = Callable[[Response], Awaitable[None]]
 class EmbedStream:
     """Owns the call's reader task and its texts in the queue; both are gone when `run` ends."""
 
-    def __init__(self, batcher: Batcher, limits: TextLimits, window_texts: int = WINDOW_TEXTS) -> None:
+    def __init__(self, batcher: Batcher, info: ModelInfo, limits: TextLimits, window_texts: int = WINDOW_TEXTS) -> None:
         self._batcher = batcher
+        self._info = info
         self._limits = limits
         self._window = asyncio.Semaphore(window_texts)
         self._jobs: dict[int, Job] = {}
@@ -82,8 +83,9 @@ class EmbedStream:
             if index in self._jobs:
                 raise InvalidArgument(f"index {index} is taken by a text that is not answered yet")
             self._limits.check(request.text, "text")
+            check_model(request.model, self._info)
             job = await self._batcher.submit(request.text, query=is_query(request.purpose))
-        except InvalidArgument as error:
+        except (InvalidArgument, NotFound) as error:
             self._answers.put_nowait(Response(index=index, error=error.message))
             return
         except BaseException:

@@ -67,6 +67,11 @@ class WaitingTexts:
         """Texts of both lanes."""
         return self.passages.depth + self.queries.depth
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of what waits; a text that is not tokenised yet counts for none."""
+        return sum(len(job.tokens.ids) for lane in (self.passages, self.queries) for job in lane.jobs.values())
+
     def reserve(self, texts: int, query: bool, retry_delay_s: float) -> None:
         """Holds room for all the texts or raises Exhausted; each is given back by `put` or `give_back`."""
         lane = self._lane(query)

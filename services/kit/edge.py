@@ -18,7 +18,11 @@ _BARE = ("/grpc.health.v1.", "/grpc.reflection.")
 """Calls that are nobody's business here: neither counted nor logged."""
 _ROUTINE = ("/weft.router.v1.RouterService/RegisterWorker",)
 """Calls that every worker makes every few seconds: logged only when they fail."""
-_ENDLESS = ("/grpc.health.v1.Health/Watch", "/weft.router.v1.RouterService/WatchWorkers")
+_ENDLESS = (
+    "/grpc.health.v1.Health/Watch",
+    "/weft.router.v1.RouterService/WatchWorkers",
+    "/weft.embedder.v1.EmbedderService/WatchLoad",
+)
 """Calls that last until the client leaves."""
 
 
