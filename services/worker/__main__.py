@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
@@ -36,6 +36,9 @@ class NoAddress(WeftError):
     """Routers could not dial this worker."""
 
     reason_default = "NO_ADDRESS"
+
+
+OpenEngine = Callable[[WorkerSettings, Sink], AbstractAsyncContextManager[Engine]]
 
 
 def open_engine(settings: WorkerSettings, sink: Sink) -> AbstractAsyncContextManager[Engine]:
@@ -77,14 +80,14 @@ def advertised(settings: WorkerSettings, port: int) -> str:
     return f"{host}:{port}"
 
 
-async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Serves until `stop`, then drains."""
+async def serve(settings: Settings, stop: asyncio.Event, open_with: OpenEngine = open_engine) -> None:
+    """Serves the engine that `open_with` opens until `stop`, then drains."""
     mine = settings.worker
     advertised(mine, mine.port)
     registry = new_registry()
     metrics = WorkerMetrics(registry)
     board = Board(metrics, monotonic_s)
-    async with open_engine(mine, board.deliver) as engine:
+    async with open_with(mine, board.deliver) as engine:
         limits = DeskLimits(mine.max_waiting, mine.link_queue_limit, mine.load_every_s)
         desk = Desk(engine, board, limits, metrics, monotonic_s)
         hello = from_about(
@@ -96,9 +99,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         service = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name
         server = GrpcServer(f"{mine.host}:{mine.port}", [service], settings.grpc, registry)
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(desk, hello), server.grpc)
-        admin = AdminServer(
-            mine.host, mine.admin_port, registry, lambda: "this worker is draining" if desk.draining else ""
-        )
+        admin = AdminServer(mine.host, mine.admin_port, registry, lambda: desk.not_ready)
         try:
             await _serve(settings, server, desk, admin.port, stop)
         finally:
@@ -111,7 +112,9 @@ async def _serve(settings: Settings, server: GrpcServer, desk: Desk, admin_port:
     registrations: list[asyncio.Task[None]] = []
     try:
         port = await server.start()
-        await server.serving(True)
+        await server.serving(not desk.not_ready)
+        following = asyncio.create_task(desk.follow(server.serving))
+        tasks.append(following)
         address = advertised(mine, port)
         structlog.get_logger("worker").info(
             "serving",
@@ -126,7 +129,7 @@ async def _serve(settings: Settings, server: GrpcServer, desk: Desk, admin_port:
             for router in mine.routers
         ]
         await _first(stop, [*tasks, *registrations])
-        await _cancel(registrations)
+        await _cancel([*registrations, following])
         await server.serving(False)
         await desk.finish(mine.drain_limit_s)
     finally:

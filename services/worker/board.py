@@ -34,6 +34,10 @@ class Board:
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
+        self.broken = ""
+        """Why the engine cannot work now, as its newest reading says."""
+        self.turned = asyncio.Event()
+        """Set whenever `broken` changes."""
 
     def __repr__(self) -> str:
         return f"Board(requests={len(self._routes)} draining={self.draining})"
@@ -120,11 +124,19 @@ class Board:
 
     def _send(self, messages: dict[Link, pb.AttachResponse], load: EngineLoad) -> None:
         """Each message carries the newest reading, so that a busy link needs no message for it alone."""
+        if load.broken != self.broken:
+            self.turn(load.broken)
         reading = convert.from_load(load, draining=self.draining)
         now_s = self._now()
         for link, message in messages.items():
             message.load.CopyFrom(reading)
             link.put(message, now_s)
+
+    def turn(self, broken: str) -> None:
+        """The engine broke, or (an empty reason) works."""
+        self.broken = broken
+        self._metrics.broken.set(bool(broken))
+        self.turned.set()
 
     def _count(self, load: EngineLoad, tokens: int) -> None:
         self._metrics.running.set(load.running)

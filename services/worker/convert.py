@@ -5,12 +5,14 @@ import math
 from google.rpc import code_pb2
 
 from services.kit.errors import InvalidArgument, WeftError, rpc_code, seconds_to_duration
+from services.kit.structure import check_structure, no_structure
 from services.worker.ports import (
     About,
     CacheChange,
     Conversation,
     EngineLoad,
     Finish,
+    Form,
     Logprob,
     Message,
     Prompt,
@@ -18,6 +20,7 @@ from services.worker.ports import (
     Rendered,
     Role,
     Sampling,
+    Structure,
     Tokenised,
 )
 from weft.chat.v1 import chat_pb2
@@ -97,7 +100,19 @@ def to_sampling(wire: chat_pb2.Sampling) -> Sampling:
         frequency_penalty=wire.frequency_penalty if wire.HasField("frequency_penalty") else None,
         repetition_penalty=wire.repetition_penalty if wire.HasField("repetition_penalty") else None,
         logprobs=wire.logprobs if wire.HasField("logprobs") else None,
+        structure=_to_structure(wire.structure) if wire.HasField("structure") else None,
     )
+
+
+def _to_structure(wire: chat_pb2.Structure) -> Structure:
+    name = wire.WhichOneof("form")
+    if name is None or (name == "json_object" and not wire.json_object):
+        raise no_structure()
+    form = Form(name)
+    text = "" if form in (Form.JSON_OBJECT, Form.CHOICES) else str(getattr(wire, name))
+    choices = tuple(wire.choices.values)
+    check_structure(name, text, choices)
+    return Structure(form, text, choices)
 
 
 def _to_stop(wire: chat_pb2.Sampling) -> tuple[str, ...]:
@@ -132,9 +147,13 @@ def from_about(about: About, *, worker_id: str, incarnation: str, max_waiting: i
             logprobs=about.logprobs,
             kv_events=about.kv_events,
             replays_penalties=about.replays_penalties,
+            structured_output=about.structured_output,
+            replays_structure=about.replays_structure,
+            text_only=about.text_only,
         ),
         tokenizer_fingerprint=about.tokenizer_fingerprint,
         kv_block_size=about.kv_block_size,
+        adapters=about.adapters,
     )
 
 
@@ -163,6 +182,7 @@ def from_load(load: EngineLoad, *, draining: bool) -> pb.Load:
         step_count=load.step_count,
         step_time=seconds_to_duration(load.step_time_s),
         draining=draining,
+        broken=load.broken,
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -22,13 +22,14 @@ CANCEL_LIMIT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A request as a router asks for it; `timeout_s` None is no limit."""
+    """A request as a router asks for it; `timeout_s` None is no limit. See the contract's Start."""
 
     request: int
     model: str
     prompt: Prompt
     sampling: Sampling
     resume: tuple[int, ...]
+    resume_text: str
     timeout_s: float | None
 
 
@@ -51,6 +52,7 @@ class Desk:
         self._limits = limits
         self._metrics = metrics
         self._now = now
+        self._board.turn(engine.load().broken)
         self._keys = itertools.count(1)
         self._links: set[Link] = set()
         self._opened = asyncio.Event()
@@ -63,6 +65,14 @@ class Desk:
     def draining(self) -> bool:
         """It takes no more requests."""
         return self._board.draining
+
+    @property
+    def not_ready(self) -> str:
+        """Why it takes no request now, in one sentence; empty where it does."""
+        if self.draining:
+            return "this worker is draining"
+        broken = self._board.broken
+        return f"the engine is broken and is being started again: {broken}" if broken else ""
 
     def open(self, name: str, hello: pb.Hello | None = None) -> Link:
         """A new link, its first message `hello`; without one, a single call. Whoever opens it calls `leave`."""
@@ -104,14 +114,31 @@ class Desk:
     def _check(self, link: Link, start: Start) -> None:
         if self.draining:
             raise Unavailable("this worker is stopping; ask another one", reason="DRAINING")
-        if start.model not in ("", self.about.model):
-            message = f"{start.model!r} is not served here; this worker has {self.about.model!r}"
+        if broken := self._engine.load().broken:
+            message = f"the engine is broken and is being started again: {broken}; ask another worker, or later"
+            raise Unavailable(message, reason="ENGINE_BROKEN")
+        if start.model not in ("", self.about.model, *self.about.adapters):
+            served = ", ".join(repr(name) for name in (self.about.model, *self.about.adapters))
+            message = f"{start.model!r} is not served here; this worker has {served}"
             raise NotFound(message, reason="OTHER_MODEL", field="model")
-        if start.sampling.logprobs is not None and not self.about.logprobs:
-            message = f"the {self.about.engine} engine has no log probabilities; leave logprobs out"
-            raise InvalidArgument(message, reason="UNSUPPORTED", field="sampling.logprobs")
+        self._check_engine_can(start)
         if len(self._board) >= self.about.max_running + self._limits.max_waiting:
             raise Exhausted(f"{len(self._board)} requests are running or waiting here; try another worker, or later")
+
+    def _check_engine_can(self, start: Start) -> None:
+        about, sampling = self.about, start.sampling
+        if sampling.logprobs is not None and not about.logprobs:
+            raise _unsupported(f"the {about.engine} engine has no log probabilities", "sampling.logprobs")
+        if sampling.structure is not None and not about.structured_output:
+            raise _unsupported(f"the {about.engine} engine cannot hold an answer to a form", "sampling.structure")
+        if sampling.structure is not None and start.resume and not about.replays_structure:
+            message = f"the {about.engine} engine cannot go on within an answer that has a form"
+            raise _unsupported(message, "resume_token_ids")
+        if start.resume_text and not about.text_only:
+            raise _unsupported(f"the {about.engine} engine goes on from token ids alone", "resume_text")
+        if start.resume_text and not start.resume:
+            message = "resume_text comes with one entry of resume_token_ids for each of its tokens"
+            raise InvalidArgument(message, reason="NO_RESUME_IDS", field="resume_token_ids")
 
     def _submit(self, link: Link, start: Start) -> None:
         key = next(self._keys)
@@ -120,7 +147,8 @@ class Desk:
             route.expiry = asyncio.get_running_loop().call_later(start.timeout_s, self._expire, key)
         self._board.add(key, route)
         try:
-            self._engine.submit(Work(key, start.prompt, start.sampling, start.resume))
+            adapter = start.model if start.model != self.about.model else ""
+            self._engine.submit(Work(key, start.prompt, start.sampling, start.resume, start.resume_text, adapter))
         except WeftError as error:
             self._board.deliver(Step(self._engine.load(), ended=[(key, error)]))
         except Exception as caught:
@@ -169,6 +197,18 @@ class Desk:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._board.wait_idle(), limit_s)
 
+    async def follow(self, tell: Callable[[bool], Awaitable[None]]) -> None:
+        """Tells whether the engine works, now and whenever that changes, and then every link; it never returns."""
+        while True:
+            self._board.turned.clear()
+            broken = self._board.broken
+            await tell(not broken)
+            self._report(self._links)
+            await self._board.turned.wait()
+            if broken != self._board.broken:
+                log = self._log.error if self._board.broken else self._log.info
+                log("engine broken" if self._board.broken else "engine works again", reason=self._board.broken)
+
     async def run(self) -> None:
         """Sends each link a reading of the load when it has had none for `load_every_s`."""
         every_s = self._limits.load_every_s
@@ -182,3 +222,7 @@ class Desk:
             due_s = min(link.load_put_s for link in self._links) + every_s
             # A link that was cut takes no more readings and stays due: the floor keeps it from spinning.
             await asyncio.sleep(max(due_s - now_s, every_s / 10))
+
+
+def _unsupported(message: str, field: str) -> InvalidArgument:
+    return InvalidArgument(f"{message}; leave {field} out", reason="UNSUPPORTED", field=field)

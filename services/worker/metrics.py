@@ -12,6 +12,7 @@ class WorkerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.running = Gauge("weft_worker_running", "Requests that generate now.", registry=registry)
         self.waiting = Gauge("weft_worker_waiting", "Requests that wait in the engine.", registry=registry)
+        self.broken = Gauge("weft_worker_broken", "1 while the engine cannot work, 0 otherwise.", registry=registry)
         self.links = Gauge("weft_worker_links", "Links and single calls open now.", registry=registry)
         self.tokens = Counter("weft_worker_tokens", "Tokens generated.", registry=registry)
         self.steps = Counter("weft_worker_steps", "Engine steps that brought tokens.", registry=registry)

@@ -20,9 +20,13 @@ def prompt_bytes(prompt: Prompt) -> bytes:
     return b"".join([token.to_bytes(TOKEN_BYTES, "little") for token in prompt.ids])
 
 
-def prefix_hashes(data: bytes) -> tuple[int, ...]:
-    """One hash for each whole block, first block first; each names the prefix that ends with its block."""
-    hashes, previous = [], _FIRST
+def prefix_hashes(data: bytes, adapter: str = "") -> tuple[int, ...]:
+    """One hash for each whole block, first block first; each names the prefix that ends with its block.
+
+    A request for an adapter has a cache of its own, so its hashes are others than the model's for the same prompt.
+    """
+    previous = hashlib.blake2b(adapter.encode(), digest_size=_DIGEST_BYTES).digest() if adapter else _FIRST
+    hashes = []
     for start in range(0, len(data) - BLOCK_BYTES + 1, BLOCK_BYTES):
         block = previous + data[start : start + BLOCK_BYTES]
         previous = hashlib.blake2b(block, digest_size=_DIGEST_BYTES).digest()

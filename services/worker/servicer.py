@@ -87,6 +87,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
                     prompt=request.prompt,
                     sampling=request.sampling,
                     resume_token_ids=request.resume_token_ids,
+                    resume_text=request.resume_text,
                 ),
             )
             await _write(link, context, _events, until_ended=True)
@@ -101,6 +102,7 @@ def _to_start(wire: pb.Start) -> Start:
         prompt=convert.to_prompt(wire.prompt),
         sampling=convert.to_sampling(wire.sampling),
         resume=tuple(wire.resume_token_ids),
+        resume_text=wire.resume_text,
         timeout_s=duration_to_seconds(wire.timeout) if wire.HasField("timeout") else None,
     )
 

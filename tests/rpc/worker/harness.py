@@ -1,6 +1,7 @@
 """Runs a whole worker on this loop, found the way a router finds it, and reads links the way a router reads them."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import grpc.aio
 from services.kit.settings import Settings
 from services.kit.settings.engines.sim import SimSettings
 from services.kit.settings.worker import WorkerSettings
-from services.worker.__main__ import serve
+from services.worker.__main__ import OpenEngine, open_engine, serve
 from tests.fakes.router import FakeRouter, serve_router
 from weft.chat.v1 import chat_pb2
 from weft.worker.v1 import worker_pb2 as pb
@@ -29,14 +30,22 @@ class RunningWorker:
     task: asyncio.Task[None]
 
 
+def free_port() -> int:
+    """A port that was free just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @asynccontextmanager
-async def running_worker(**settings: object) -> AsyncIterator[RunningWorker]:
+async def running_worker(open_with: OpenEngine = open_engine, **settings: object) -> AsyncIterator[RunningWorker]:
     """A worker with the sim engine unless the settings say otherwise; it is stopped at the end."""
     router, stop = FakeRouter(), asyncio.Event()
     async with serve_router(router) as port:
         values = {"engine": "sim", "sim": FAST, "port": 0, "admin_port": 0, "context_tokens": ENDLESS, **settings}
         mine = WorkerSettings(routers=[f"127.0.0.1:{port}"], **values)  # type: ignore[arg-type]
-        task = asyncio.create_task(serve(Settings(worker=mine), stop))
+        task = asyncio.create_task(serve(Settings(worker=mine), stop, open_with))
         heard = asyncio.create_task(router.heard())
         await asyncio.wait([task, heard], return_when=asyncio.FIRST_COMPLETED)
         if task.done():

@@ -4,7 +4,19 @@ import pytest
 
 from services.kit.errors import Cancelled, Exhausted, InvalidArgument, WeftError
 from services.worker import convert
-from services.worker.ports import About, Conversation, Finish, Message, Reason, Rendered, Role, Sampling, Tokenised
+from services.worker.ports import (
+    About,
+    Conversation,
+    Finish,
+    Form,
+    Message,
+    Reason,
+    Rendered,
+    Role,
+    Sampling,
+    Structure,
+    Tokenised,
+)
 from weft.chat.v1 import chat_pb2
 from weft.worker.v1 import worker_pb2 as pb
 
@@ -74,6 +86,55 @@ def test_sampling_out_of_range(wire: chat_pb2.Sampling, field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         convert.to_sampling(wire)
     assert caught.value.field == f"sampling.{field}"
+
+
+@pytest.mark.parametrize(
+    ("wire", "structure"),
+    [
+        pytest.param(chat_pb2.Structure(json_object=True), Structure(Form.JSON_OBJECT), id="json-object"),
+        pytest.param(
+            chat_pb2.Structure(json_schema='{"type": "string"}'),
+            Structure(Form.JSON_SCHEMA, '{"type": "string"}'),
+            id="json-schema",
+        ),
+        pytest.param(chat_pb2.Structure(regex="a+"), Structure(Form.REGEX, "a+"), id="regex"),
+        pytest.param(
+            chat_pb2.Structure(choices=chat_pb2.Choices(values=["a", "b"])),
+            Structure(Form.CHOICES, choices=("a", "b")),
+            id="choices",
+        ),
+        pytest.param(chat_pb2.Structure(grammar="root ::= a"), Structure(Form.GRAMMAR, "root ::= a"), id="grammar"),
+    ],
+)
+def test_structures(wire: chat_pb2.Structure, structure: Structure) -> None:
+    assert convert.to_sampling(chat_pb2.Sampling(structure=wire)).structure == structure
+
+
+@pytest.mark.parametrize(
+    ("wire", "field"),
+    [
+        pytest.param(chat_pb2.Structure(), "", id="nothing"),
+        pytest.param(chat_pb2.Structure(json_object=False), "", id="no-object"),
+        pytest.param(chat_pb2.Structure(json_schema="{"), ".json_schema", id="no-json"),
+        pytest.param(chat_pb2.Structure(json_schema="[]"), ".json_schema", id="no-schema"),
+        pytest.param(chat_pb2.Structure(json_schema="[" * 60_000), ".json_schema", id="deep"),
+        pytest.param(chat_pb2.Structure(json_schema='{"a": "%s"}' % ("é" * 32768)), ".json_schema", id="long-schema"),
+        pytest.param(chat_pb2.Structure(regex=""), ".regex", id="empty-regex"),
+        pytest.param(chat_pb2.Structure(regex="a" * 8193), ".regex", id="long-regex"),
+        pytest.param(chat_pb2.Structure(grammar="a" * 65537), ".grammar", id="long-grammar"),
+        pytest.param(chat_pb2.Structure(choices=chat_pb2.Choices()), ".choices.values", id="no-choice"),
+        pytest.param(
+            chat_pb2.Structure(choices=chat_pb2.Choices(values=["a"] * 1025)), ".choices.values", id="many-choices"
+        ),
+        pytest.param(
+            chat_pb2.Structure(choices=chat_pb2.Choices(values=["a", ""])), ".choices.values[1]", id="empty-choice"
+        ),
+    ],
+)
+def test_wrong_structures(wire: chat_pb2.Structure, field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        convert.to_sampling(chat_pb2.Sampling(structure=wire))
+    assert caught.value.field == f"sampling.structure{field}"
 
 
 def test_what_is_not_set_stays_unset_and_zero_is_kept() -> None:

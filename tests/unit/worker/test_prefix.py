@@ -1,5 +1,7 @@
 """Prefix hashes: the worker's and the router's halves of the contract give the same numbers."""
 
+import hashlib
+
 import pytest
 
 from services.router.core import prefix as router
@@ -30,6 +32,15 @@ def test_worker_and_router_agree(mine: Prompt, theirs: Chat) -> None:
     found = prefix_hashes(prompt_bytes(mine))
     assert found == router.prefix_hashes(theirs)
     assert len(found) == len(prompt_bytes(mine)) // BLOCK_BYTES
+
+
+def test_an_adapter_has_prefixes_of_its_own() -> None:
+    data = b"x" * 1024
+    seed = hashlib.blake2b("früh".encode(), digest_size=8).digest()
+    first = hashlib.blake2b(seed + data[:512], digest_size=8).digest()
+    found = prefix_hashes(data, "früh")
+    assert found[0] == int.from_bytes(first, "little")
+    assert not set(found) & set(prefix_hashes(data))
 
 
 def test_token_ids_are_four_bytes_each() -> None:
