@@ -73,5 +73,12 @@ class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
             model="fake", dimensions=DIMENSIONS, max_tokens=256, fingerprint=self.fingerprint, runtime="hashed words"
         )
 
+    async def WatchLoad(
+        self, request: pb.WatchLoadRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.WatchLoadResponse]:
+        while True:
+            yield pb.WatchLoadResponse()
+            await asyncio.sleep(0.2)
+
     def _embed(self, texts: Iterable[str]) -> list[pb.Embedding]:
         return [pb.Embedding(values=vector_of(text), tokens=len(text.split())) for text in texts]

@@ -20,7 +20,8 @@ from weft.openai.v1.openai_pb2_grpc import OpenAIServiceStub
 class Embedder:
     """A running embedder and a channel to it."""
 
-    def __init__(self, channel: grpc.aio.Channel, model: FakeModel, registry: CollectorRegistry) -> None:
+    def __init__(self, address: str, channel: grpc.aio.Channel, model: FakeModel, registry: CollectorRegistry) -> None:
+        self.address = address
         self.channel = channel
         self.stub = EmbedderServiceStub(channel)
         self.openai = OpenAIServiceStub(channel)
@@ -57,10 +58,11 @@ def start() -> Start:
         model, registry = FakeModel(), CollectorRegistry()
         # The channel outlives the server, so that a test sees how a stop looks from outside.
         async with AsyncExitStack() as channels, running(model, settings, registry) as port:
-            channel = dial(f"127.0.0.1:{port}", settings.grpc, own_connection=True)
+            address = f"127.0.0.1:{port}"
+            channel = dial(address, settings.grpc, own_connection=True)
             channels.push_async_callback(channel.close)
             try:
-                yield Embedder(channel, model, registry)
+                yield Embedder(address, channel, model, registry)
             finally:
                 model.gate.set()
 
