@@ -17,7 +17,8 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-_LAYERS, _HIDDEN, _FEED_FORWARD, _HEADS, _KV_HEADS, _HEAD_DIM = 2, 64, 160, 4, 2, 32
+LAYERS, HIDDEN, FEED_FORWARD, HEADS, KV_HEADS, HEAD_DIM = 2, 64, 160, 4, 2, 32
+ROPE_BASE, NORM_EPSILON = 10_000.0, 1e-6
 _WEIGHT_SCALE = 0.2
 
 
@@ -50,28 +51,8 @@ def write_tiny_gguf(path: Path, seed: int = 0) -> Path:
     writer = gguf.GGUFWriter(path, "llama")
     _add_shape(writer)
     _add_tokenizer(writer, tokenizer["model"])
-    random = np.random.default_rng(seed)
-
-    def add(name: str, *shape: int) -> None:
-        writer.add_tensor(name, random.normal(0, _WEIGHT_SCALE, shape).astype(np.float32))
-
-    def add_norm(name: str) -> None:
-        writer.add_tensor(name, np.ones(_HIDDEN, np.float32))
-
-    add("token_embd.weight", VOCAB, _HIDDEN)
-    for layer in range(_LAYERS):
-        block = f"blk.{layer}"
-        add_norm(f"{block}.attn_norm.weight")
-        add(f"{block}.attn_q.weight", _HEADS * _HEAD_DIM, _HIDDEN)
-        add(f"{block}.attn_k.weight", _KV_HEADS * _HEAD_DIM, _HIDDEN)
-        add(f"{block}.attn_v.weight", _KV_HEADS * _HEAD_DIM, _HIDDEN)
-        add(f"{block}.attn_output.weight", _HIDDEN, _HEADS * _HEAD_DIM)
-        add_norm(f"{block}.ffn_norm.weight")
-        add(f"{block}.ffn_gate.weight", _FEED_FORWARD, _HIDDEN)
-        add(f"{block}.ffn_up.weight", _FEED_FORWARD, _HIDDEN)
-        add(f"{block}.ffn_down.weight", _HIDDEN, _FEED_FORWARD)
-    add_norm("output_norm.weight")
-    add("output.weight", VOCAB, _HIDDEN)
+    for name, values in tiny_weights(seed):
+        writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -79,19 +60,43 @@ def write_tiny_gguf(path: Path, seed: int = 0) -> Path:
     return path
 
 
+def tiny_weights(seed: int = 0) -> Iterator[tuple[str, np.ndarray]]:
+    """The model's tensors by their names in a GGUF file, in its order of rows; the same seed gives the same ones."""
+    random = np.random.default_rng(seed)
+
+    def drawn(*shape: int) -> np.ndarray:
+        return random.normal(0, _WEIGHT_SCALE, shape).astype(np.float32)
+
+    norm = np.ones(HIDDEN, np.float32)
+    yield "token_embd.weight", drawn(VOCAB, HIDDEN)
+    for layer in range(LAYERS):
+        block = f"blk.{layer}"
+        yield f"{block}.attn_norm.weight", norm
+        yield f"{block}.attn_q.weight", drawn(HEADS * HEAD_DIM, HIDDEN)
+        yield f"{block}.attn_k.weight", drawn(KV_HEADS * HEAD_DIM, HIDDEN)
+        yield f"{block}.attn_v.weight", drawn(KV_HEADS * HEAD_DIM, HIDDEN)
+        yield f"{block}.attn_output.weight", drawn(HIDDEN, HEADS * HEAD_DIM)
+        yield f"{block}.ffn_norm.weight", norm
+        yield f"{block}.ffn_gate.weight", drawn(FEED_FORWARD, HIDDEN)
+        yield f"{block}.ffn_up.weight", drawn(FEED_FORWARD, HIDDEN)
+        yield f"{block}.ffn_down.weight", drawn(HIDDEN, FEED_FORWARD)
+    yield "output_norm.weight", norm
+    yield "output.weight", drawn(VOCAB, HIDDEN)
+
+
 def _add_shape(writer: gguf.GGUFWriter) -> None:
     writer.add_name("tiny")
-    writer.add_block_count(_LAYERS)
+    writer.add_block_count(LAYERS)
     writer.add_context_length(CONTEXT_TOKENS)
-    writer.add_embedding_length(_HIDDEN)
-    writer.add_feed_forward_length(_FEED_FORWARD)
-    writer.add_head_count(_HEADS)
-    writer.add_head_count_kv(_KV_HEADS)
-    writer.add_key_length(_HEAD_DIM)
-    writer.add_value_length(_HEAD_DIM)
-    writer.add_rope_dimension_count(_HEAD_DIM)
-    writer.add_rope_freq_base(10_000.0)
-    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_key_length(HEAD_DIM)
+    writer.add_value_length(HEAD_DIM)
+    writer.add_rope_dimension_count(HEAD_DIM)
+    writer.add_rope_freq_base(ROPE_BASE)
+    writer.add_layer_norm_rms_eps(NORM_EPSILON)
     writer.add_vocab_size(VOCAB)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
 

@@ -9,6 +9,8 @@ from services.worker.ports import Conversation, Finish, Prompt, Reason, Rendered
 from services.worker.prefix import BLOCK_BYTES, prefix_hashes, prompt_bytes
 from services.worker.text import TextStage
 
+# Prompts may come in the ids of any real model; its own answers use the first few of them.
+VOCABULARY = 262_144
 _MASK = (1 << 64) - 1
 
 
@@ -70,7 +72,10 @@ def token_id(seed: int, index: int) -> int:
 
 
 def read(prompt: Prompt, *, with_hashes: bool) -> Reading:
-    """A prompt has a token for each word, and two for each turn's template. Without hashes nothing of it is cached."""
+    """A prompt has a token for each word, and two for each turn's template. Without hashes nothing of it is cached.
+
+    Raises InvalidArgument for ids beyond VOCABULARY.
+    """
     data = prompt_bytes(prompt)
     if isinstance(prompt, Conversation):
         tokens = sum(len(turn.content.split()) + 2 for turn in prompt.messages)
@@ -78,8 +83,16 @@ def read(prompt: Prompt, *, with_hashes: bool) -> Reading:
         tokens = max(1, len(prompt.text.split()))
     else:
         tokens = len(prompt.ids)
+        check_ids(prompt.ids)
     seed = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
     return Reading(seed, tokens, len(data), prefix_hashes(data) if with_hashes else ())
+
+
+def check_ids(ids: tuple[int, ...]) -> None:
+    """Raises InvalidArgument where one is no token."""
+    if (highest := max(ids)) >= VOCABULARY:
+        message = f"token id {highest} is not in the vocabulary, which has {VOCABULARY} tokens"
+        raise InvalidArgument(message, reason="UNKNOWN_TOKEN", field="prompt.token_ids")
 
 
 def check_resume(seed: int, resume: tuple[int, ...]) -> None:
