@@ -1,0 +1,62 @@
+"""Which network addresses may be fetched from: public ones, and those that the settings name."""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Sequence
+
+from services.retriever.failure import unreadable
+from services.retriever.sources.source import SourceAway
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Addresses of IPv6 that stand for one of IPv4 in their last 32 bits: translated (RFC 6052), and compatible (RFC 4291).
+_CARRIERS = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+# Translation of local use (RFC 8215) leads into private networks.
+_LOCAL_TRANSLATION = ipaddress.IPv6Network("64:ff9b:1::/48")
+
+
+def is_allowed(address: Address, allowed: Sequence[Network]) -> bool:
+    """Whether the address, and each that it stands for, is public or lies in one of the allowed networks."""
+    if any(address.version == network.version and address in network for network in allowed):
+        return True
+    if inner := _carried(address):
+        return is_allowed(inner, allowed)
+    local = isinstance(address, ipaddress.IPv6Address) and address in _LOCAL_TRANSLATION
+    return address.is_global and not address.is_multicast and not address.is_reserved and not local
+
+
+def _carried(address: Address) -> ipaddress.IPv4Address | None:
+    if not isinstance(address, ipaddress.IPv6Address) or address.is_loopback or address.is_unspecified:
+        return None
+    if found := address.ipv4_mapped or address.sixtofour:
+        return found
+    if address.teredo:
+        return address.teredo[1]
+    if any(address in network for network in _CARRIERS):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return None
+
+
+async def resolve(host: str, port: int, allowed: Sequence[Network]) -> Address:
+    """An address of the host that may be connected to; the caller connects to it, and never asks for the name again.
+
+    Raises IngestFailure where one of its addresses is not allowed, and SourceAway where the name has none now.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        raise SourceAway("NAME_UNKNOWN", f"{host} has no address now: {error}; check its name") from error
+    # A zone such as %eth0 names a local link.
+    addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+    # A name with both kinds of addresses is a trap or a mistake: all of them must be allowed.
+    for address in addresses:
+        if not is_allowed(address, allowed):
+            raise unreadable(
+                "ADDRESS_NOT_ALLOWED",
+                f"{host} is at {address}, which is no public address; "
+                "name its network in the setting retriever.ingest.http.allowed_networks to allow it",
+            )
+    return addresses[0]
