@@ -1,0 +1,1 @@
+"""A real Triton server with a real model for tests."""

@@ -1,0 +1,161 @@
+"""Starts a real Triton server (the one in nvidia-pytriton) over the model beside this file, and ends it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import tritonclient.grpc as blocking
+from tritonclient.utils import InferenceServerException
+
+from tests.conftest import ROOT
+
+MODEL = "vllm_model"
+CONTEXT_TOKENS = 512
+READY_LIMIT_S = 60.0
+END_LIMIT_S = 20.0
+_MODELS = Path(__file__).parent / "models"
+
+
+def environment() -> Path:
+    """The virtual environment that has tritonserver and xllamacpp. Skips where it is missing."""
+    folder = Path(os.environ.get("TEST_TRITON_ENV", ROOT / ".venv-triton"))
+    if not (folder / "bin" / "python").exists():
+        pytest.skip(f"{folder} is not there: `make engines` makes it, or TEST_TRITON_ENV names another")
+    return folder
+
+
+def write_repository(
+    folder: Path,
+    gguf: Path,
+    *,
+    name: str = MODEL,
+    delay_s: float = 0.0,
+    context_tokens: int = CONTEXT_TOKENS,
+    adapters: Mapping[str, Path] | None = None,
+    without: Sequence[str] = (),
+) -> Path:
+    """A model repository; `delay_s` is the time between two tokens, `without` leaves outputs of those names away."""
+    model = folder / name
+    shutil.copytree(_MODELS / MODEL, model, ignore=shutil.ignore_patterns("__pycache__"))
+    config = (model / "config.pbtxt").read_text()
+    values = {"context_tokens": str(context_tokens), "delay_s": str(delay_s), "gguf": str(gguf)}
+    for key, value in values.items():
+        config = config.replace(f"@{key}@", value)
+    config = config.replace(f'name: "{MODEL}"', f'name: "{name}"')
+    lines = [line for line in config.splitlines() if not any(f'"{word}"' in line for word in without)]
+    (model / "config.pbtxt").write_text("\n".join(lines) + "\n")
+    loras = {adapter: str(path) for adapter, path in (adapters or {}).items()}
+    (model / "1" / "multi_lora.json").write_text(json.dumps(loras))
+    return folder
+
+
+@dataclass(slots=True)
+class TritonServer:
+    """One process with three ports, which it keeps when it is started again."""
+
+    repository: Path
+    log: Path
+    grpc_port: int
+    http_port: int
+    metrics_port: int
+    arguments: Sequence[str] = ()
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """host:port of its gRPC server."""
+        return f"127.0.0.1:{self.grpc_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Its Prometheus metrics."""
+        return f"http://127.0.0.1:{self.metrics_port}/metrics"
+
+    def start(self, *more: str) -> None:
+        """Returns once the process runs; `wait_ready` waits for its models."""
+        folder = environment()
+        python = (folder / "bin" / "python").resolve()
+        home = next(folder.glob("lib/python3.*/site-packages"))
+        server = home / "pytriton" / "tritonserver"
+        backends = self.repository.parent / f"{self.repository.name}-backends"
+        if not backends.exists():
+            # The stub has to stand beside the backend, for the Python that it is to run.
+            shutil.copytree(server / "backends", backends)
+            version = home.parent.name.removeprefix("python")
+            shutil.copy(server / "python_backend_stubs" / version / "triton_python_backend_stub", backends / "python")
+        libraries = [str(home / "nvidia_pytriton.libs"), str(python.parent.parent / "lib")]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    str(server / "bin" / "tritonserver"),
+                    f"--model-repository={self.repository}",
+                    f"--backend-directory={backends}",
+                    "--grpc-address=127.0.0.1",
+                    "--http-address=127.0.0.1",
+                    "--metrics-address=127.0.0.1",
+                    f"--grpc-port={self.grpc_port}",
+                    f"--http-port={self.http_port}",
+                    f"--metrics-port={self.metrics_port}",
+                    "--metrics-interval-ms=200",
+                    "--exit-on-error=false",
+                    *self.arguments,
+                    *more,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={
+                    **os.environ,
+                    "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+                    "PYTHONPATH": str(home),
+                    "LD_LIBRARY_PATH": ":".join(libraries),
+                },
+                start_new_session=True,
+            )
+
+    def wait_ready(self, model: str = MODEL) -> None:
+        """Returns once the model is ready; fails with the end of the log where it never is."""
+        client = blocking.InferenceServerClient(self.url)
+        until_s = time.monotonic() + READY_LIMIT_S
+        try:
+            while time.monotonic() < until_s and self.process is not None and self.process.poll() is None:
+                try:
+                    if client.is_model_ready(model, client_timeout=1.0):
+                        return
+                except InferenceServerException:
+                    pass
+                time.sleep(0.05)
+        finally:
+            client.close()
+        pytest.fail("Triton is not ready:\n" + self.log.read_text(errors="replace")[-4000:])
+
+    def kill(self) -> None:
+        """Ends it and its models at once, as a machine's loss would."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def close(self) -> None:
+        """Ends it in order, or at once where it does not."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(END_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            # Its models' processes are of its own session, and one that still writes would be left behind.
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
