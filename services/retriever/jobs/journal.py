@@ -110,8 +110,8 @@ class Journal:
         query = update(ITEMS).where(ITEMS.c.number == item).values(attempts=ITEMS.c.attempts + 1)
         await self._database.do(lambda connection: connection.execute(query) and None)
 
-    async def done(self, job: Job, item: Item, outcome: Outcome, known: Known | None) -> None:
-        """A document is done; `known` is what its URI holds now, to be told from later states."""
+    async def done(self, job: Job, item: Item, outcome: Outcome) -> None:
+        """A document of a job is done."""
         column = JOBS.c[_COLUMN[outcome]]
 
         def work(connection: Connection) -> None:
@@ -120,10 +120,20 @@ class Journal:
             if connection.execute(update(ITEMS).where(wanted).values(done=1)).rowcount:
                 counted = update(JOBS).where(JOBS.c.job_id == job.job_id).values({column: column + 1})
                 connection.execute(counted)
-            if known:
-                _remember(connection, job.index, item.uri, known)
 
         await self._database.do(work)
+
+    async def remember(self, index: str, uri: str, known: Known) -> None:
+        """What the URI holds now, to be told from later states."""
+        values = {
+            "etag": known.tag.etag,
+            "last_modified": known.tag.last_modified,
+            "content_hash": known.content_hash,
+            "media_type": known.media_type,
+        }
+        row = upsert(FETCHED).values(index_name=index, uri=uri, **values)
+        query = row.on_conflict_do_update(index_elements=["index_name", "uri"], set_=values)
+        await self._database.do(lambda connection: connection.execute(query) and None)
 
     async def known(self, index: str, uri: str) -> Known | None:
         """What the URI held when it was last ingested."""
@@ -139,17 +149,6 @@ class Journal:
         """Jobs that run or wait."""
         query = select(func.count()).select_from(JOBS).where(JOBS.c.state == JobState.RUNNING.value)
         return await self._database.do(lambda connection: int(connection.execute(query).scalar_one()))
-
-
-def _remember(connection: Connection, index: str, uri: str, known: Known) -> None:
-    values = {
-        "etag": known.tag.etag,
-        "last_modified": known.tag.last_modified,
-        "content_hash": known.content_hash,
-        "media_type": known.media_type,
-    }
-    row = upsert(FETCHED).values(index_name=index, uri=uri, **values)
-    connection.execute(row.on_conflict_do_update(index_elements=["index_name", "uri"], set_=values))
 
 
 def _job(row: Any) -> Job:

@@ -19,7 +19,7 @@ _PAGE = 1000
 
 
 class Quarantine:
-    """At most `max_documents` are remembered and `max_bytes` of them kept; beyond, the oldest go. `start` before use."""
+    """At most `max_documents` are remembered, and `max_bytes` of them kept: the oldest go. `start` before use."""
 
     def __init__(
         self, database: Database, folder: Path, max_documents: int, max_bytes: int, wall_clock_s: Callable[[], float]

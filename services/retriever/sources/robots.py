@@ -35,7 +35,7 @@ class Robots:
         return f"Robots({len(self._rules)} origins)"
 
     async def check(self, origin: str, url: str) -> float:
-        """The seconds that it wants between two requests, 0 where it names none. Raises IngestFailure where it forbids."""
+        """Seconds that it wants between two requests; 0: it names none. Raises IngestFailure where it forbids."""
         rules = await self._of(origin)
         if not rules.can_fetch(url, self._user_agent):
             raise _forbidden(url)
