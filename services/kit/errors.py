@@ -58,6 +58,20 @@ class NotFound(WeftError):
     reason_default = "NOT_FOUND"
 
 
+class AlreadyExists(WeftError):
+    """What was to be made is there already. HTTP 409."""
+
+    code = grpc.StatusCode.ALREADY_EXISTS
+    reason_default = "ALREADY_EXISTS"
+
+
+class FailedPrecondition(WeftError):
+    """The request is right, but not in the state that things are in. HTTP 400."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason_default = "FAILED_PRECONDITION"
+
+
 class PermissionDenied(WeftError):
     """The caller may not do this. HTTP 403."""
 
@@ -102,6 +116,13 @@ class Unimplemented(WeftError):
     reason_default = "UNIMPLEMENTED"
 
 
+class DataLoss(WeftError):
+    """What was kept is damaged. HTTP 500."""
+
+    code = grpc.StatusCode.DATA_LOSS
+    reason_default = "DATA_LOSS"
+
+
 class Internal(WeftError):
     """A broken promise on our side. HTTP 500."""
 
@@ -111,12 +132,15 @@ _BY_CODE: dict[grpc.StatusCode, type[WeftError]] = {
     for kind in (
         InvalidArgument,
         NotFound,
+        AlreadyExists,
+        FailedPrecondition,
         PermissionDenied,
         Exhausted,
         Unavailable,
         DeadlineExceeded,
         Cancelled,
         Unimplemented,
+        DataLoss,
         Internal,
     )
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from services.kit.settings.embedder import EmbedderSettings
@@ -121,6 +121,8 @@ def to_environment(settings: Settings) -> dict[str, str]:
             value = getattr(model, name)
             if isinstance(value, BaseModel):
                 walk(value, f"{prefix}{name.upper()}__")
+            elif isinstance(value, SecretStr):
+                found[f"{prefix}{name.upper()}"] = value.get_secret_value()
             elif value is not None:
                 found[f"{prefix}{name.upper()}"] = json.dumps(value) if isinstance(value, list | dict) else str(value)
 
