@@ -8,8 +8,8 @@ from typing import Any
 import structlog
 
 from services.kit.errors import Internal, InvalidArgument, Unavailable, WeftError
+from services.worker.engines.gather import Gatherer
 from services.worker.engines.limits import check_room
-from services.worker.engines.llamacpp.gather import Gatherer
 from services.worker.engines.llamacpp.gguf import GgufHead
 from services.worker.engines.llamacpp.http import LoopbackClient
 from services.worker.engines.llamacpp.wire import Stop, Token, completion_body, to_chunk

@@ -1,4 +1,4 @@
-"""Gathers what llama.cpp's slots bring one by one into one step for all of them."""
+"""Gathers what an engine brings for one request at a time into one step for all of them."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from services.kit.errors import WeftError
 from services.worker.ports import EngineLoad, Finish, Sink, Started, Step, Tokens
 
-# llama.cpp decodes all slots together and then sends their tokens one after the other, within less than this.
+# Such engines decode all requests together and then send their tokens one after the other, within less than this.
 GATHER_S = 0.002
 # Share of the newest step in the mean step time.
 _NEWEST = 1 / 16

@@ -1,0 +1,90 @@
+"""What the events of OpenAI's streams say, in the variants of the servers that speak it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from services.worker.ports import Logprob
+
+# What OpenAI's interface gives where a probability is not known.
+UNKNOWN_LOGPROB = -9999.0
+
+
+class Usage(NamedTuple):
+    """What the server counted."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+class Chunk(NamedTuple):
+    """One event. `ids` is None where the server gives none; `finish` is the server's word, empty before the end."""
+
+    text: str
+    ids: list[int] | None
+    finish: str
+    usage: Usage | None
+    logprobs: tuple[Logprob, ...]
+    progressed: bool
+
+
+def to_chunk(event: Mapping[str, Any], alternatives: int | None) -> Chunk:
+    """`alternatives` is how many of them were asked for; None: no log probabilities."""
+    choices = event.get("choices")
+    choice = choices[0] if choices else {}
+    text = choice.get("text")
+    if text is None:
+        # Reasoning that a server keeps apart from the answer is no part of it.
+        text = (choice.get("delta") or {}).get("content") or ""
+    if not text.isascii():
+        # A lone surrogate, which JSON can hold, is no text.
+        text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    ids, usage = choice.get("token_ids"), event.get("usage")
+    logprobs: tuple[Logprob, ...] = ()
+    if alternatives is not None and choice.get("logprobs"):
+        logprobs = _to_logprobs(choice["logprobs"], ids, alternatives)
+    return Chunk(
+        text=text,
+        ids=ids,
+        finish=choice.get("finish_reason") or "",
+        usage=_to_usage(usage) if usage else None,
+        logprobs=logprobs,
+        progressed="prompt_progress" in event,
+    )
+
+
+def _to_usage(usage: Mapping[str, Any]) -> Usage:
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    return Usage(usage.get("prompt_tokens") or 0, cached, usage.get("completion_tokens") or 0)
+
+
+def _to_logprobs(found: Mapping[str, Any], ids: list[int] | None, alternatives: int) -> tuple[Logprob, ...]:
+    """Either of OpenAI's two forms. Ids that the server does not tell are 0."""
+    if (content := found.get("content")) is not None:
+        return tuple(_from_content(item, alternatives) for item in content)
+    tokens, values = found.get("tokens") or [], found.get("token_logprobs") or []
+    tops = found.get("top_logprobs") or [{}] * len(tokens)
+    ids = ids if ids is not None and len(ids) == len(tokens) else [0] * len(tokens)
+    return tuple(
+        _from_lists(token, text, value, top or {}, alternatives)
+        for token, text, value, top in zip(ids, tokens, values, tops, strict=False)
+    )
+
+
+def _from_content(item: Mapping[str, Any], alternatives: int) -> Logprob:
+    text = item.get("token") or ""
+    if raw := item.get("bytes"):
+        text = bytes(raw).decode(errors="replace")
+    others = (item.get("top_logprobs") or [])[:alternatives]
+    found = tuple(_from_content(other, 0) for other in others)
+    return Logprob(item.get("id") or 0, text, _value(item.get("logprob")), found)
+
+
+def _from_lists(token: int, text: str, value: float | None, top: Mapping[str, float], alternatives: int) -> Logprob:
+    best = sorted(top.items(), key=lambda pair: -_value(pair[1]))[:alternatives]
+    others = tuple(Logprob(token if other == text else 0, other, _value(score)) for other, score in best)
+    return Logprob(token, text, _value(value), others)
+
+
+def _value(logprob: float | None) -> float:
+    return UNKNOWN_LOGPROB if logprob is None else max(float(logprob), UNKNOWN_LOGPROB)
