@@ -57,6 +57,8 @@ class Answer:
         self.arrived_s = now()
         self.token_ids: list[int] = []
         """Every token that the client has; the next index is their number."""
+        self.text: list[str] | None = None
+        """The text that the client has, where somebody needs it: see `keep_text`."""
         self.prompt_tokens = 0
         self.first_token_s: float | None = None
         self.retrieval_s: float | None = None
@@ -96,6 +98,14 @@ class Answer:
         self.on, self._listener, self._is_first = placed, listener, True
         core = placed.core
         self._worker_id, self._pick_reason = core.worker.worker_id, core.why
+        if core.worker.hello is not None and core.worker.hello.text_only:
+            # Answers move between such workers alone, so that whoever resumes one has all of its text.
+            self.keep_text()
+
+    def keep_text(self) -> None:
+        """The text is kept from now on, by those that send with `tokens_kept` and `push_kept`."""
+        if self.text is None:
+            self.text = []
 
     def moved_to(self, placed: Placed) -> None:
         """A hedged answer goes on with the second worker that was asked; nothing came from the first."""
@@ -153,6 +163,20 @@ class Answer:
         if not self.client.push(text, len(self.token_ids), ids, logprobs):
             return False
         self._count(ids)
+        return True
+
+    async def tokens_kept(self, text: str, ids: list[int], logprobs: list[TokenLogprob]) -> None:
+        """As `tokens`, for an answer whose text is kept."""
+        assert self.text is not None, "keep_text comes first"
+        self.text.append(text)
+        await self.tokens(text, ids, logprobs)
+
+    def push_kept(self, text: str, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> bool:
+        """As `push`, for an answer whose text is kept."""
+        assert self.text is not None, "keep_text comes first"
+        if not self.push(text, ids, logprobs):
+            return False
+        self.text.append(text)
         return True
 
     def _count(self, ids: Sequence[int]) -> None:

@@ -4,18 +4,21 @@ from collections.abc import Sequence
 
 from google.rpc import code_pb2
 
-from services.kit.errors import InvalidArgument, duration_to_seconds, seconds_to_duration
+from services.kit.errors import InvalidArgument, Unavailable, duration_to_seconds, seconds_to_duration
 from services.kit.settings.router import RouterSettings
+from services.kit.structure import check_structure, no_structure
 from services.router.core.chat import (
     Chat,
     Condition,
     FinishReason,
+    Form,
     Message,
     Priority,
     Retrieval,
     Role,
     Sampling,
     SearchMode,
+    Structure,
     Usage,
 )
 from services.router.core.recover import Ended, Failure, FailureKind, Outcome
@@ -30,8 +33,10 @@ MAX_STOPS = 16
 MAX_STOP_BYTES = 256
 MAX_RETRIEVED = 20
 DEFAULT_RETRIEVED = 5
-DRAINING = "DRAINING"
-"""The reason with which a worker refuses what comes after it began to stop."""
+MAX_ADAPTERS = 1024
+"""Adapters of one worker: each is a name in the table, with a queue of its own."""
+_REASONED = {"DRAINING": FailureKind.DRAINED, "ENGINE_BROKEN": FailureKind.BROKEN}
+"""Reasons with which a worker refuses or ends a request since it leaves or its engine broke."""
 
 _ROLES = {
     chat_pb2.ROLE_UNSPECIFIED: Role.USER,
@@ -59,6 +64,7 @@ _REASONS = {
     chat_pb2.FINISH_REASON_LENGTH: FinishReason.LENGTH,
     chat_pb2.FINISH_REASON_DEADLINE: FinishReason.DEADLINE,
     chat_pb2.FINISH_REASON_CANCELLED: FinishReason.CANCELLED,
+    chat_pb2.FINISH_REASON_NOTHING_FOUND: FinishReason.NOTHING_FOUND,
 }
 WIRE_REASONS = {reason: number for number, reason in _REASONS.items() if number}
 _FAILURES = {
@@ -72,6 +78,7 @@ _FAILURES = {
 _RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 2.0),
     "top_p": (1e-6, 1.0),
+    "top_k": (0, 2**31),
     "max_tokens": (1, 2**31),
     "presence_penalty": (-2.0, 2.0),
     "frequency_penalty": (-2.0, 2.0),
@@ -120,7 +127,18 @@ def _sampling_from(wire: chat_pb2.Sampling) -> Sampling:
         frequency_penalty=optional("frequency_penalty"),
         repetition_penalty=optional("repetition_penalty"),
         logprobs=wire.logprobs if wire.HasField("logprobs") else None,
+        structure=_structure_from(wire.structure) if wire.HasField("structure") else None,
     )
+
+
+def _structure_from(wire: chat_pb2.Structure) -> Structure:
+    """Raises InvalidArgument where it has no form, which is the one thing that no value can stand for."""
+    name = wire.WhichOneof("form")
+    if name is None or (name == "json_object" and not wire.json_object):
+        raise no_structure()
+    form = Form(name)
+    text = "" if form in (Form.JSON_OBJECT, Form.CHOICES) else str(getattr(wire, name))
+    return Structure(form, text, tuple(wire.choices.values))
 
 
 def check_chat(chat: Chat, settings: RouterSettings) -> None:
@@ -178,9 +196,13 @@ def _check_sampling(sampling: Sampling) -> None:
         if not 0 < len(stop.encode()) <= MAX_STOP_BYTES:
             field = f"sampling.stop[{position}]"
             raise InvalidArgument(f"{field} has to have 1 to {MAX_STOP_BYTES} bytes", field=field)
+    if (structure := sampling.structure) is not None:
+        check_structure(structure.form.value, structure.text, structure.choices)
 
 
-def start_message(chat: Chat, request_id: str, resume_ids: Sequence[int], left_s: float) -> worker_pb2.Start:
+def start_message(
+    chat: Chat, request_id: str, resume_ids: Sequence[int], resume_text: str, left_s: float
+) -> worker_pb2.Start:
     """What the worker is asked to do; the link fills in its number."""
     if chat.raw_prompt is not None:
         prompt = worker_pb2.Prompt(text=chat.raw_prompt)
@@ -203,10 +225,26 @@ def start_message(chat: Chat, request_id: str, resume_ids: Sequence[int], left_s
             frequency_penalty=s.frequency_penalty,
             repetition_penalty=s.repetition_penalty,
             logprobs=s.logprobs,
+            structure=_structure_message(s.structure) if s.structure else None,
         ),
         resume_token_ids=resume_ids,
+        resume_text=resume_text,
         timeout=seconds_to_duration(left_s),
     )
+
+
+def _structure_message(structure: Structure) -> chat_pb2.Structure:
+    match structure.form:
+        case Form.JSON_SCHEMA:
+            return chat_pb2.Structure(json_schema=structure.text)
+        case Form.JSON_OBJECT:
+            return chat_pb2.Structure(json_object=True)
+        case Form.REGEX:
+            return chat_pb2.Structure(regex=structure.text)
+        case Form.CHOICES:
+            return chat_pb2.Structure(choices=chat_pb2.Choices(values=structure.choices))
+        case Form.GRAMMAR:
+            return chat_pb2.Structure(grammar=structure.text)
 
 
 def search_message(query: str, retrieval: Retrieval) -> retriever_pb2.SearchRequest:
@@ -222,7 +260,10 @@ def search_message(query: str, retrieval: Retrieval) -> retriever_pb2.SearchRequ
 
 
 def hello_from(wire: worker_pb2.Hello) -> Hello:
-    """A worker's hello."""
+    """A worker's hello. Raises Unavailable where it has more adapters than the router keeps account of."""
+    if len(wire.adapters) > MAX_ADAPTERS:
+        text = f"{wire.worker_id} serves {len(wire.adapters):,} adapters, and {MAX_ADAPTERS:,} are allowed"
+        raise Unavailable(text, reason="TOO_MANY_ADAPTERS")
     return Hello(
         worker_id=wire.worker_id,
         incarnation=wire.incarnation,
@@ -238,6 +279,10 @@ def hello_from(wire: worker_pb2.Hello) -> Hello:
         kv_events=wire.capabilities.kv_events,
         replays_penalties=wire.capabilities.replays_penalties,
         longest_step_s=duration_to_seconds(wire.limits.longest_step),
+        structured_output=wire.capabilities.structured_output,
+        replays_structure=wire.capabilities.replays_structure,
+        text_only=wire.capabilities.text_only,
+        adapters=tuple(wire.adapters),
     )
 
 
@@ -260,6 +305,7 @@ def load_from(wire: worker_pb2.Load) -> Load:
         step_count=wire.step_count,
         step_time_s=duration_to_seconds(wire.step_time),
         draining=wire.draining,
+        broken=wire.broken,
     )
 
 
@@ -273,9 +319,9 @@ def outcome_from(wire: worker_pb2.Ended) -> Outcome:
     if wire.HasField("failure"):
         failure = wire.failure
         kind = _FAILURES.get(failure.code, FailureKind.INTERNAL)
-        if kind is FailureKind.UNAVAILABLE and failure.reason == DRAINING:
-            # The worker is leaving, which is no failure of its own and none of the request's.
-            kind = FailureKind.DRAINED
+        if kind is FailureKind.UNAVAILABLE:
+            # A worker that leaves, or whose engine is being started anew, says nothing about the request.
+            kind = _REASONED.get(failure.reason, kind)
         return Failure(kind, failure.message, failure.reason, failure.field)
     reason = _REASONS.get(wire.finish.reason, FinishReason.STOP)
     if reason is FinishReason.DEADLINE:

@@ -124,6 +124,8 @@ class Fleet:
             else:
                 self._table.cache_changed(worker_id, news)
 
+        if link.load is not None:
+            self._table.report(worker_id, link.load)
         self._links[worker_id] = link
         self._observer.link_up(row, link)
         self._log.info("worker_up", worker=worker_id, address=address, model=link.hello.model)

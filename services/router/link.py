@@ -7,6 +7,7 @@ from functools import partial
 import grpc.aio
 import structlog
 
+from services.kit.cancellation import heed_cancellation
 from services.kit.errors import Unavailable
 from services.router.convert import cache_change_from, hello_from, load_from, outcome_from
 from services.router.core.recover import Failure, FailureKind
@@ -33,9 +34,12 @@ class Link:
         self,
         call: "grpc.aio.StreamStreamCall[worker_pb2.AttachRequest, worker_pb2.AttachResponse]",
         hello: Hello,
+        load: Load | None,
         queue_limit: int,
     ) -> None:
         self.hello = hello
+        self.load = load
+        """What came with hello: its worker may be broken from the start."""
         self._call = call
         self._outbox: asyncio.Queue[worker_pb2.AttachRequest] = asyncio.Queue(queue_limit)
         self._outbox_bytes = 0
@@ -56,10 +60,11 @@ class Link:
                 first = await call.read()
             if not isinstance(first, worker_pb2.AttachResponse) or not first.HasField("hello"):
                 raise Unavailable("the worker closed the link or did not begin it with hello", reason="NO_HELLO")
-            return cls(call, hello_from(first.hello), queue_limit)
+            load = load_from(first.load) if first.HasField("load") else None
+            return cls(call, hello_from(first.hello), load, queue_limit)
         except BaseException as error:
             call.cancel()
-            _heed_cancellation(error)
+            heed_cancellation(error)
             if isinstance(error, TimeoutError):
                 raise Unavailable(f"the worker said nothing for {HELLO_TIMEOUT_S:g} s", reason="NO_HELLO") from error
             if isinstance(error, grpc.aio.AioRpcError):
@@ -78,7 +83,7 @@ class Link:
                 assert isinstance(message, worker_pb2.AttachResponse)
                 self._take(message, on_news)
         except grpc.aio.AioRpcError as error:
-            _heed_cancellation(error)
+            heed_cancellation(error)
             reason = error.details() or error.code().name
         except asyncio.CancelledError:
             # `close` cancels the call, which the reader sees as its own cancellation; a cancelled task goes on up.
@@ -160,16 +165,6 @@ class Link:
         flows, self._flows = self._flows, {}
         for flow in flows.values():
             flow.end(Failure(FailureKind.LINK_LOST, f"{self.hello.worker_id} was lost", "WORKER_LOST"))
-
-
-def _heed_cancellation(error: BaseException) -> None:
-    """Raises CancelledError where this task is cancelled.
-
-    A read that is cancelled just after its call has failed raises the call's error, and the cancellation would be lost.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError from error
 
 
 def _retrieved(task: "asyncio.Task[None]") -> None:

@@ -25,6 +25,7 @@ class Monitor:
         self._hearts: dict[str, Heartbeat] = {}
         self._breakers: dict[str, Breaker] = {}
         self._incarnations: dict[str, str] = {}
+        self._broken: set[str] = set()
         self._log = structlog.get_logger("monitor")
 
     def link_up(self, worker: Worker, link: LinkView) -> None:
@@ -32,6 +33,8 @@ class Monitor:
         assert worker.hello is not None, "a link begins with hello"
         self._links[worker.worker_id] = link
         self._hearts[worker.worker_id] = Heartbeat(self._pulse, worker.hello.longest_step_s, self._now())
+        if worker.load.broken:
+            self._broken.add(worker.worker_id)
         if self._incarnations.get(worker.worker_id) != worker.hello.incarnation:
             self._incarnations[worker.worker_id] = worker.hello.incarnation
             self._breakers[worker.worker_id] = Breaker(self._breaker)
@@ -40,15 +43,29 @@ class Monitor:
         """The worker's link is lost."""
         self._hearts.pop(worker_id, None)
         self._links.pop(worker_id, None)
+        self._broken.discard(worker_id)
 
     def report(self, worker_id: str, load: Load) -> None:
         """The worker pushed its load."""
+        self._mend(worker_id, load)
         if (heart := self._hearts.get(worker_id)) is not None:
             heart.stepped(load.step_count, self._now())
             # A hung worker that steps again is well at once, not at the next look.
             row = self._table.get(worker_id)
             if row is not None and row.state is WorkerState.SUSPECT:
                 self._look(row)
+
+    def _mend(self, worker_id: str, load: Load) -> None:
+        """An engine that was started anew has a clean record, as a new process has."""
+        if load.broken:
+            self._broken.add(worker_id)
+            return
+        row = self._table.get(worker_id)
+        if worker_id in self._broken and row is not None and row.hello is not None:
+            self._broken.discard(worker_id)
+            self._hearts[worker_id] = Heartbeat(self._pulse, row.hello.longest_step_s, self._now())
+            self._breakers[worker_id] = Breaker(self._breaker)
+            self._look(row)
 
     def placed(self, worker_id: str) -> None:
         """An answer was placed on the worker."""

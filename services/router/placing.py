@@ -1,5 +1,7 @@
 """Performs the core's placing: a worker picked and its load reserved in one breath, and all who care are told."""
 
+from dataclasses import replace
+
 from services.kit.clock import Now
 from services.kit.errors import WeftError
 from services.kit.settings.router import RouterSettings
@@ -9,10 +11,14 @@ from services.router.core.pick import Pick, Refusal, Wanted, refusal_of, resolve
 from services.router.core.placer import Need, Placer
 from services.router.core.recover import Ended, Failure, FailureKind, Outcome
 from services.router.core.table import WorkerTable
+from services.router.core.worker import WorkerState
 from services.router.metrics import RouterMetrics
 from services.router.monitor import Monitor
 from services.router.refusals import refused
 from services.router.waiting import WaitingRoom
+
+REASONS_LIMIT = 3
+"""Different reasons that an error names where a model's workers are not well."""
 
 
 class Placing:
@@ -43,14 +49,16 @@ class Placing:
 
     def model(self, name: str) -> str:
         """The model's full name. Raises the error for one that nobody ever served."""
-        found = resolve_model(name, self._table.models)
+        found = resolve_model(name, self._table.models, self._table.adapters)
         if isinstance(found, Refusal):
             raise self.error(found)
         return found
 
     def error(self, refusal: Refusal) -> WeftError:
         """What a refusal says to the caller."""
-        return refused(refusal, sorted(self._table.models), self._settings.no_worker_retry_s)
+        suspects = [row for row in self._table if row.serves(refusal.model) and row.state is WorkerState.SUSPECT]
+        why = "; ".join(sorted({row.state_reason for row in suspects})[:REASONS_LIMIT])
+        return refused(refusal, sorted(self._table.models), self._settings.no_worker_retry_s, why)
 
     def need(self, chat: Chat) -> Need:
         """What the prompt takes, wherever it goes."""
@@ -62,7 +70,8 @@ class Placing:
 
     def explain(self, chat: Chat) -> Pick:
         """The pick that would be made now; nothing is reserved. Raises the error for an unknown model."""
-        return self._placer.explain(Wanted(self.model(chat.model)), self._placer.need(chat), self._now())
+        chat = replace(chat, model=self.model(chat.model))
+        return self._placer.explain(_wanted(chat), self._placer.need(chat), self._now())
 
     def place(self, case: Case) -> Placed | Refusal:
         """A worker with the load reserved on it, or why there is none now."""
@@ -93,23 +102,37 @@ class Placing:
         """
         finished = _verdict(outcome)
         self._placer.release(placed.core, finished=finished, output_tokens=output_tokens)
-        # What a lost link or a stall says of its worker, the link's own state and the pulse say already.
-        lost = isinstance(outcome, Failure) and outcome.kind in (FailureKind.LINK_LOST, FailureKind.STALLED)
+        # What these say of their worker, the link's own state, the pulse and the load say already.
+        lost = isinstance(outcome, Failure) and outcome.kind in _KNOWN_OTHERWISE
         self._monitor.ended(placed.worker.worker_id, None if lost else finished)
-        self._room.pump(placed.core.model)
+        self._room.pump(*placed.worker.names)
 
     def _wanted(self, case: Case) -> Wanted:
         tried = {name for name, epoch in case.failed_on.items() if self._is_same_link(name, epoch)}
-        sampling = case.chat.sampling
-        counts = bool(sampling.presence_penalty or sampling.frequency_penalty)
-        return Wanted(case.chat.model, frozenset(tried), case.fingerprint, bool(case.fingerprint) and counts)
+        return _wanted(case.chat, frozenset(tried), case.fingerprint)
 
     def _is_same_link(self, worker_id: str, epoch: int) -> bool:
         row = self._table.get(worker_id)
         return row is not None and row.epoch == epoch
 
 
-_WORKERS_DOING = (FailureKind.LINK_LOST, FailureKind.STALLED, FailureKind.UNAVAILABLE, FailureKind.INTERNAL)
+def _wanted(chat: Chat, tried: frozenset[str] = frozenset(), fingerprint: str = "") -> Wanted:
+    """What the chat needs of a worker; `fingerprint` is that of the tokens which it goes on from."""
+    sampling, resumes = chat.sampling, bool(fingerprint)
+    structure = sampling.structure is not None
+    return Wanted(
+        chat.model,
+        tried,
+        fingerprint,
+        structure,
+        sampling.logprobs is not None,
+        resumes and bool(sampling.presence_penalty or sampling.frequency_penalty),
+        resumes and structure,
+    )
+
+
+_KNOWN_OTHERWISE = (FailureKind.LINK_LOST, FailureKind.STALLED, FailureKind.BROKEN)
+_WORKERS_DOING = (*_KNOWN_OTHERWISE, FailureKind.UNAVAILABLE, FailureKind.INTERNAL)
 
 
 def _verdict(outcome: Outcome | None) -> bool | None:

@@ -13,8 +13,11 @@ from services.router.core.pick import Refusal, RefusalKind
 from services.router.core.recover import Failure, FailureKind
 
 
-def refused(refusal: Refusal, known: list[str], retry_s: float) -> WeftError:
-    """The error for a request that no worker can take; `known` are the models that there are."""
+def refused(refusal: Refusal, known: list[str], retry_s: float, why: str = "") -> WeftError:
+    """The error for a request that no worker can take.
+
+    `known` are the models that there are, and `why` is what the model's workers suffer from, where it is known.
+    """
     names = ", ".join(known) or "none yet"
     match refusal.kind:
         case RefusalKind.UNKNOWN_MODEL:
@@ -29,11 +32,23 @@ def refused(refusal: Refusal, known: list[str], retry_s: float) -> WeftError:
             text = f"every worker of {refusal.model} is full; try again in {retry_s:g} s, or add workers"
             return Exhausted(text, reason="WORKERS_FULL", retry_delay_s=retry_s)
         case RefusalKind.SUSPECT:
-            text = f"the workers of {refusal.model} do not respond; try again in {retry_s:g} s"
+            text = f"no worker of {refusal.model} is well ({why or 'they do not respond'}); try again in {retry_s:g} s"
             return Unavailable(text, reason="WORKERS_SUSPECT", retry_delay_s=retry_s)
         case RefusalKind.CANNOT_RESUME:
             text = f"no other worker of {refusal.model} can go on with this answer's tokens; ask again from the start"
             return Unavailable(text, reason="CANNOT_RESUME", retry_delay_s=retry_s)
+        case RefusalKind.CANNOT_REPLAY:
+            text = (
+                f"no other worker of {refusal.model} can go on within an answer that has a form or penalties; "
+                "ask again from the start"
+            )
+            return Unavailable(text, reason="CANNOT_RESUME", retry_delay_s=retry_s)
+        case RefusalKind.NO_STRUCTURE:
+            text = f"no worker of {refusal.model} can hold an answer to a form; leave sampling.structure out"
+            return InvalidArgument(text, reason="UNSUPPORTED", field="sampling.structure")
+        case RefusalKind.NO_LOGPROBS:
+            text = f"no worker of {refusal.model} has log probabilities; leave sampling.logprobs out"
+            return InvalidArgument(text, reason="UNSUPPORTED", field="sampling.logprobs")
         case RefusalKind.AWAY | RefusalKind.ALL_TRIED:
             text = f"the workers of {refusal.model} are away; try again in {retry_s:g} s, or start one"
             return Unavailable(text, reason="WORKERS_AWAY", retry_delay_s=retry_s)
@@ -53,7 +68,13 @@ def gave_up(failure: Failure, retry_s: float) -> WeftError:
             return Exhausted(text, reason=reason)
         case FailureKind.DEADLINE:
             return DeadlineExceeded(text, reason=reason)
-        case FailureKind.LINK_LOST | FailureKind.UNAVAILABLE | FailureKind.STALLED | FailureKind.DRAINED:
+        case (
+            FailureKind.LINK_LOST
+            | FailureKind.UNAVAILABLE
+            | FailureKind.STALLED
+            | FailureKind.DRAINED
+            | FailureKind.BROKEN
+        ):
             return Unavailable(text, reason=reason, retry_delay_s=retry_s)
         case FailureKind.INTERNAL | FailureKind.OVERTAKEN:
             return Internal(text, reason=reason)

@@ -68,19 +68,24 @@ class LinkRelay:
         with_logprobs = chat.sampling.logprobs is not None
         flow = Flow(len(answer.token_ids), self._buffer_bytes, logprobs=with_logprobs)
         left_s = max(0.0, deadline_s - self._now())
-        number = link.start(flow, start_message(chat, answer.request_id, answer.token_ids, left_s))
+        hello = placed.worker.hello
+        text = "".join(answer.text) if answer.text and hello is not None and hello.text_only else ""
+        number = link.start(flow, start_message(chat, answer.request_id, answer.token_ids, text, left_s))
         return Opened(placed, flow, partial(link.leave, number))
 
     async def _move(self, flow: Flow, answer: Answer) -> Outcome:
+        push, tokens = answer.push, answer.tokens
+        if answer.text is not None:
+            push, tokens = answer.push_kept, answer.tokens_kept
         while True:
             await flow.wait()
             if flow.prompt_tokens is not None:
                 prompt_tokens, flow.prompt_tokens = flow.prompt_tokens, None
                 await answer.begin(prompt_tokens, flow.cached_tokens)
                 if answer.client.pushes:
-                    flow.pushes_to(answer.push)
+                    flow.pushes_to(push)
             if flow.texts:
-                await answer.tokens(*flow.take())
+                await tokens(*flow.take())
             elif flow.outcome is not None:
                 return flow.outcome
             elif flow.ticked:

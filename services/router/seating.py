@@ -9,7 +9,7 @@ from services.kit.settings.router import RouterSettings
 from services.router.answer import Answer
 from services.router.case import Case, Placed
 from services.router.core.admit import QueueFull
-from services.router.core.pick import Refusal, RefusalKind
+from services.router.core.pick import HOPELESS, Refusal, RefusalKind
 from services.router.events import Stage
 from services.router.placing import Placing
 from services.router.refusals import gave_up
@@ -42,20 +42,25 @@ class Seating:
             refusal: Refusal | None = found
         else:
             refusal = self._placing.refusal(case)
-        # A begun answer waits for a worker that is away, too: it may be on its way back.
-        if refusal is not None and refusal.kind not in _WORTH_WAITING and not case.recovers:
+        if refusal is not None and not self._is_worth_waiting(refusal, case):
             raise self._placing.error(refusal)
         return await self._queue(case, answer)
 
+    @staticmethod
+    def _is_worth_waiting(refusal: Refusal, case: Case) -> bool:
+        if refusal.kind in HOPELESS:
+            return False
+        # A begun answer waits for a worker that is away, too: it may be on its way back.
+        return case.recovers or refusal.kind in _WORTH_WAITING
+
     async def _queue(self, case: Case, answer: Answer) -> Placed | None:
         chat = case.chat
-        is_particular = bool(case.failed_on or case.fingerprint)
 
         def place() -> Placed | Unplaced:
             found = self._placing.place(case)
             if isinstance(found, Placed):
                 return found
-            return Unplaced.PARTICULAR if is_particular else Unplaced.FULL
+            return Unplaced.PARTICULAR if found.particular else Unplaced.FULL
 
         # What a begun answer costs its tenant is settled at its end, with what it cost before.
         cost = 1 if case.recovers else self._placing.cost(case)

@@ -124,7 +124,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         return router_pb2.ListModelsResponse(models=[self._model(name) for name in sorted(self._table.models)])
 
     def _model(self, name: str) -> router_pb2.Model:
-        rows = [row for row in self._table if row.model == name]
+        rows = [row for row in self._table if row.serves(name)]
         return router_pb2.Model(
             name=name,
             serving_workers=sum(row.state is WorkerState.SERVING for row in rows),

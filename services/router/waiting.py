@@ -99,12 +99,22 @@ class WaitingRoom:
         self.pump(model)
         return Seat(self, model, joined.ticket, placed)
 
-    def pump(self, model: str | None = None) -> None:
-        """Places whoever can be placed now, in order, of this model or of all."""
-        for name in [model] if model is not None else list(self._queues):
-            queue = self._queues.get(name)
-            if queue:
-                self._pump(name, queue)
+    def pump(self, *names: str) -> None:
+        """Places whoever can be placed now, in order, of all that one worker answers to.
+
+        Where several of these have a queue, the one goes first whose front does, so that none is passed by for ever.
+        """
+        if not self._waiting:
+            return
+        queues = [(name, queue) for name in names if (queue := self._queues.get(name))]
+        if len(queues) > 1:
+            queues.sort(key=lambda named: named[1].front)
+        for name, queue in queues:
+            self._pump(name, queue)
+
+    def pump_all(self) -> None:
+        """The same for every model and adapter."""
+        self.pump(*self._queues)
 
     def _pump(self, model: str, queue: AdmissionQueue) -> None:
         """Offers places from the front. Some who wait need a certain worker, and hold up nobody who does not."""

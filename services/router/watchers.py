@@ -23,7 +23,7 @@ class Watchers:
     def link_up(self, worker: Worker, link: LinkView) -> None:
         """See ports.LinkObserver."""
         self._monitor.link_up(worker, link)
-        self._room.pump(worker.model)
+        self._room.pump(*worker.names)
 
     def link_down(self, worker_id: str) -> None:
         """See ports.LinkObserver."""
@@ -34,7 +34,7 @@ class Watchers:
         self._monitor.report(worker_id, load)
         row = self._table.get(worker_id)
         if row is not None and row.busy < row.places:
-            self._room.pump(row.model)
+            self._room.pump(*row.names)
 
     async def run(self, every_s: float) -> None:
         """Looks at every worker each `every_s` seconds, until it is cancelled."""
@@ -42,7 +42,7 @@ class Watchers:
             await asyncio.sleep(every_s)
             try:
                 if self._monitor.check():
-                    self._room.pump()
+                    self._room.pump_all()
             except Exception as error:
                 # A bug in one look must not end the watch over every worker.
                 self._log.error("check_broke", exc_info=error)

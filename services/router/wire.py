@@ -122,8 +122,11 @@ def failed_message(error: WeftError) -> router_pb2.Failed:
 
 
 def worker_messages(rows: Iterable[Worker], model: str, wall_offset_s: float) -> list[router_pb2.Worker]:
-    """The rows of one model, or of all where it is empty. `wall_offset_s` turns the router's clock into Unix time."""
-    return [_worker(row, wall_offset_s) for row in rows if not model or row.model == model]
+    """The rows that serve a model or adapter, or all where it is empty.
+
+    `wall_offset_s` turns the router's clock into Unix time.
+    """
+    return [_worker(row, wall_offset_s) for row in rows if not model or row.serves(model)]
 
 
 def _worker(row: Worker, wall_offset_s: float) -> router_pb2.Worker:
@@ -148,6 +151,7 @@ def _worker(row: Worker, wall_offset_s: float) -> router_pb2.Worker:
         restarts=row.restarts,
         serving_since=timestamp(row.since_s + wall_offset_s) if hello else None,
         incarnation=hello.incarnation if hello else "",
+        adapters=hello.adapters if hello else (),
     )
 
 

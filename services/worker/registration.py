@@ -7,6 +7,7 @@ import grpc.aio
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from services.kit.cancellation import heed_cancellation
 from services.kit.channels import dial
 from services.kit.errors import duration_to_seconds, from_rpc
 from services.kit.settings.shared import GrpcSettings
@@ -47,7 +48,12 @@ class Registration:
 
     async def _announce(self, channel: grpc.aio.Channel) -> router_pb2.RegisterWorkerResponse:
         stub = router_pb2_grpc.RouterServiceStub(channel)
-        answer = await stub.RegisterWorker(self._request, timeout=ANSWER_LIMIT_S)
+        try:
+            answer = await stub.RegisterWorker(self._request, timeout=ANSWER_LIMIT_S)
+        except grpc.aio.AioRpcError as error:
+            # Tried again for ever otherwise, while whoever cancelled this waits for its end.
+            heed_cancellation(error)
+            raise
         if self._known is not True:
             self._known = True
             self._log.info("registered", router_id=answer.router_id)

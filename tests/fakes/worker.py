@@ -21,7 +21,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
     `die_after` ends the link once that many tokens of a request are out; `die_once_after` does so for the first
     request alone. `refuse` answers starts with a failure. `silent` takes requests and sends nothing. `hold_after` stops
     after that many tokens until `go` is set. `skip_index` leaves a gap there. Without `steps` the step counter stands
-    still.
+    still. One that is `text_only` sends ids of 0 and goes on after `resume_text`, whatever tokens that had.
     """
 
     worker_id: str = "w1"
@@ -37,6 +37,11 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
     skip_index: int | None = None
     die_once_after: int | None = None
     steps: bool = True
+    adapters: tuple[str, ...] = ()
+    structured_output: bool = False
+    replays_structure: bool = False
+    text_only: bool = False
+    broken: str = ""
     incarnation: str = "first"
     starts: list[worker_pb2.Start] = field(default_factory=list)
     cancelled: "asyncio.Queue[int]" = field(default_factory=asyncio.Queue)
@@ -49,7 +54,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         """Serves one link."""
         first = await context.read()
         assert first.WhichOneof("kind") == "open"
-        await context.write(worker_pb2.AttachResponse(hello=self._hello()))
+        await context.write(worker_pb2.AttachResponse(hello=self._hello(), load=worker_pb2.Load(broken=self.broken)))
         self.attached.set()
         outbox: asyncio.Queue[worker_pb2.AttachResponse | None] = asyncio.Queue()
         answers: set[asyncio.Task[None]] = set()
@@ -69,7 +74,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         count = 0
         while True:
             running = sum(not task.done() for task in answers)
-            load = worker_pb2.Load(running=running, step_count=count)
+            load = worker_pb2.Load(running=running, step_count=count, broken=self.broken)
             outbox.put_nowait(worker_pb2.AttachResponse(load=load))
             count += self.steps
             await asyncio.sleep(0.02)
@@ -82,7 +87,14 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
             engine="fake",
             limits=worker_pb2.Limits(max_running=self.max_running, max_waiting=self.max_waiting, context_tokens=4096),
             tokenizer_fingerprint=self.fingerprint,
-            capabilities=worker_pb2.Capabilities(exact_resume=True),
+            capabilities=worker_pb2.Capabilities(
+                exact_resume=True,
+                logprobs=True,
+                structured_output=self.structured_output,
+                replays_structure=self.replays_structure,
+                text_only=self.text_only,
+            ),
+            adapters=self.adapters,
         )
 
     async def _read(self, context: Any, outbox: "asyncio.Queue[Any]", answers: "set[asyncio.Task[None]]") -> None:
@@ -112,7 +124,11 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         )
         if self.silent:
             return
-        for index in range(len(start.resume_token_ids), len(self.words)):
+        first = len(start.resume_token_ids)
+        words = self.words
+        if self.text_only:
+            words = (*[""] * first, "".join(words)[len(start.resume_text) :]) if first else words
+        for index in range(first, len(words)):
             if index in (self.die_after, self.die_once_after):
                 self.die_once_after = None
                 outbox.put_nowait(None)
@@ -120,7 +136,9 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
             if index == self.hold_after:
                 await self.go.wait()
             shown = index + 1 if index == self.skip_index else index
-            delta = worker_pb2.Delta(request=number, index=shown, token_ids=[100 + index], text=self.words[index])
+            delta = worker_pb2.Delta(
+                request=number, index=shown, token_ids=[0 if self.text_only else 100 + index], text=words[index]
+            )
             outbox.put_nowait(worker_pb2.AttachResponse(deltas=[delta]))
         usage = chat_pb2.Usage(prompt_tokens=7, cached_tokens=2, completion_tokens=len(self.words))
         finish = worker_pb2.Finish(reason=chat_pb2.FINISH_REASON_STOP, usage=usage)

@@ -203,7 +203,12 @@ class Machine:
 
     def do_lapse(self) -> Iterator[str]:
         """Whose time is over leaves."""
-        yield from [f"{self._name(ticket)} lapsed" for ticket in self.queue.lapsed(self.now_s)] or ["nobody"]
+        late = [ticket for ticket in self.queue if ticket.expires_s <= self.now_s]
+        for ticket in sorted(late, key=lambda ticket: ticket.number):
+            self.queue.leave(ticket.number)
+            yield f"{self._name(ticket)} lapsed"
+        if not late:
+            yield "nobody"
 
     def _name(self, ticket: Ticket) -> str:
         return next(name for name, known in self.tickets.items() if known.number == ticket.number)

@@ -103,11 +103,20 @@ class AdmissionQueue:
         """The first so many of them, without putting all of them in order."""
         return heapq.nsmallest(limit, self._waiting.values(), key=self._order)
 
+    @property
+    def front(self) -> tuple[int, float]:
+        """Where it stands among the queues of other names: the class of its first, and since when that waits."""
+        first = self.heads(1)
+        return (-first[0].priority, first[0].arrived_s) if first else (0, 0.0)
+
     def _order(self, ticket: Ticket) -> tuple[int, float, int]:
         return (-ticket.priority, self._starts[ticket.number], ticket.number)
 
     def join(self, priority: Priority, tenant: str, tokens: int, now_s: float, deadline_s: float) -> Joined | QueueFull:
-        """Takes a place that lapses at the deadline or after the longest wait, whichever is earlier."""
+        """Takes a place that lapses at the deadline or after the longest wait, whichever is earlier.
+
+        Whoever waits for it leaves then, by `expires_s`: the queue itself looks at no clock.
+        """
         expires_s = min(deadline_s, now_s + self._limits.wait_s)
         ticket = Ticket(self._next_number, priority, tenant, max(1, tokens), now_s, expires_s)
         displaced = self._displaced(ticket)
@@ -172,13 +181,6 @@ class AdmissionQueue:
         finish = self._classes[ticket.priority].finish
         if ticket.tenant in finish:
             finish[ticket.tenant] += tokens - ticket.tokens
-
-    def lapsed(self, now_s: float) -> list[Ticket]:
-        """Takes out everyone whose time is over."""
-        gone = [ticket for ticket in self._waiting.values() if ticket.expires_s <= now_s]
-        for ticket in gone:
-            self.leave(ticket.number)
-        return gone
 
     def position(self, number: int) -> int:
         """From 1; 0 for a ticket that does not wait."""

@@ -31,6 +31,25 @@ class Message:
     content: str
 
 
+class Form(Enum):
+    """What a structure's text is; the values are the contract's names."""
+
+    JSON_SCHEMA = "json_schema"
+    JSON_OBJECT = "json_object"
+    REGEX = "regex"
+    CHOICES = "choices"
+    GRAMMAR = "grammar"
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """The form that an answer has to have. `text` is empty for JSON_OBJECT and CHOICES, `choices` for all others."""
+
+    form: Form
+    text: str = ""
+    choices: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How to choose tokens and when to stop. None leaves it to the worker; ranges stand in chat.proto."""
@@ -45,6 +64,7 @@ class Sampling:
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
     logprobs: int | None = None
+    structure: Structure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +125,4 @@ class FinishReason(Enum):
     LENGTH = "length"
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
+    NOTHING_FOUND = "nothing_found"

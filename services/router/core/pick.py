@@ -1,6 +1,6 @@
 """Which worker a request goes to: filter, score, choose. Reserving is the caller's, in the same breath."""
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 
@@ -17,7 +17,10 @@ class Lost(Enum):
     TRIED = "was tried already"
     FULL = "is full"
     SUSPECT = "is suspect"
-    CANNOT_RESUME = "cannot count penalties over tokens of another worker"
+    NO_STRUCTURE = "cannot hold an answer to a form"
+    NO_LOGPROBS = "has no log probabilities"
+    CANNOT_COUNT = "cannot count penalties over tokens of another worker"
+    CANNOT_REPLAY = "cannot go on within an answer that has a form"
     OTHER_TOKENIZER = "cannot go on with these tokens"
     LOWER_SCORE = "scored lower"
 
@@ -33,16 +36,26 @@ class RefusalKind(Enum):
     SUSPECT = "suspect"
     ALL_TRIED = "all_tried"
     CANNOT_RESUME = "cannot_resume"
+    CANNOT_REPLAY = "cannot_replay"
+    NO_STRUCTURE = "no_structure"
+    NO_LOGPROBS = "no_logprobs"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a request needs: the model, a worker that was not tried, and, to resume, an equal tokenizer."""
+    """What a request needs: the model, a worker that was not tried, and, to resume, an equal tokenizer.
+
+    `model` may name an adapter. A request that is resumed with penalties or a structure needs a worker that replays
+    them over the tokens of another.
+    """
 
     model: str
     tried: frozenset[str] = frozenset()
     fingerprint: str = ""
+    structure: bool = False
+    logprobs: bool = False
     replays_penalties: bool = False
+    replays_structure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +73,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """No worker can take the request now."""
+    """No worker can take the request now.
+
+    `particular`: it lost some workers for reasons of its own, which others that wait may not share.
+    """
 
     kind: RefusalKind
     model: str
+    particular: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +100,11 @@ class Pick:
     candidates: tuple[Candidate, ...]
 
 
-def resolve_model(model: str, known: Iterable[str]) -> str | Refusal:
-    """The model's full name: an empty one stands for the only model there is."""
-    names = sorted(known)
+def resolve_model(model: str, known: Collection[str], adapters: Set[str] = frozenset()) -> str | Refusal:
+    """The model's full name: an empty one stands for the only model there is, adapters not counted."""
     if model:
-        return model if model in names else Refusal(RefusalKind.UNKNOWN_MODEL, model)
+        return model if model in known else Refusal(RefusalKind.UNKNOWN_MODEL, model)
+    names = sorted(name for name in known if name not in adapters)
     if len(names) == 1:
         return names[0]
     return Refusal(RefusalKind.MODEL_NOT_NAMED if names else RefusalKind.NO_WORKER, "")
@@ -137,31 +154,53 @@ def _best(fit: Sequence[Worker], scores: Sequence[float]) -> Worker:
 
 
 def filtered(worker: Worker, wanted: Wanted) -> Lost:
-    """Why this worker cannot take the request; CHOSEN where it can."""
+    """Why this worker cannot take the request: what it never can before what it cannot now. CHOSEN where it can."""
     hello = worker.hello
-    if hello is None or hello.model != wanted.model:
+    if hello is None or (hello.model != wanted.model and wanted.model not in hello.adapters):
         return Lost.OTHER_MODEL
+    if wanted.structure and not hello.structured_output:
+        return Lost.NO_STRUCTURE
+    if wanted.logprobs and not hello.logprobs:
+        return Lost.NO_LOGPROBS
+    if wanted.replays_penalties and not hello.replays_penalties:
+        return Lost.CANNOT_COUNT
+    if wanted.replays_structure and not hello.replays_structure:
+        return Lost.CANNOT_REPLAY
     if worker.worker_id in wanted.tried:
         return Lost.TRIED
     if worker.state is not WorkerState.SERVING:
         return Lost.SUSPECT if worker.state is WorkerState.SUSPECT else Lost.NOT_SERVING
     if wanted.fingerprint and hello.tokenizer_fingerprint != wanted.fingerprint:
         return Lost.OTHER_TOKENIZER
-    if wanted.replays_penalties and not hello.replays_penalties:
-        return Lost.CANNOT_RESUME
     if worker.busy >= worker.places:
         return Lost.FULL
     return Lost.CHOSEN
 
 
 def refusal(reasons: Set[Lost], wanted: Wanted) -> Refusal:
-    """Why nobody was chosen: full where anyone is, else suspect, else all tried, else away."""
+    """Why nobody was chosen: full where anyone is, else suspect, else what nobody can do, else all tried, else away."""
+    return Refusal(_kind(reasons - {Lost.OTHER_MODEL}), wanted.model, bool(reasons & _PARTICULAR))
+
+
+def _kind(reasons: Set[Lost]) -> RefusalKind:
+    if reasons and reasons <= _NEVER.keys():
+        return next(kind for lost, kind in _NEVER.items() if lost in reasons)
     if Lost.FULL in reasons:
-        return Refusal(RefusalKind.FULL, wanted.model)
+        return RefusalKind.FULL
     if Lost.SUSPECT in reasons:
-        return Refusal(RefusalKind.SUSPECT, wanted.model)
-    if Lost.CANNOT_RESUME in reasons or Lost.OTHER_TOKENIZER in reasons:
-        return Refusal(RefusalKind.CANNOT_RESUME, wanted.model)
-    if Lost.TRIED in reasons:
-        return Refusal(RefusalKind.ALL_TRIED, wanted.model)
-    return Refusal(RefusalKind.AWAY, wanted.model)
+        return RefusalKind.SUSPECT
+    if Lost.OTHER_TOKENIZER in reasons:
+        return RefusalKind.CANNOT_RESUME
+    return RefusalKind.ALL_TRIED if Lost.TRIED in reasons else RefusalKind.AWAY
+
+
+_NEVER = {
+    Lost.CANNOT_REPLAY: RefusalKind.CANNOT_REPLAY,
+    Lost.CANNOT_COUNT: RefusalKind.CANNOT_REPLAY,
+    Lost.NO_STRUCTURE: RefusalKind.NO_STRUCTURE,
+    Lost.NO_LOGPROBS: RefusalKind.NO_LOGPROBS,
+}
+"""What a worker cannot do at any time, and what it means where no worker of the model can."""
+HOPELESS = frozenset(_NEVER.values())
+"""Refusals that no wait would change."""
+_PARTICULAR = _NEVER.keys() | {Lost.TRIED, Lost.OTHER_TOKENIZER}

@@ -66,7 +66,8 @@ class Placer:
     def need(self, chat: Chat) -> Need:
         """Hashes the prompt where the policy asks for it: some 3 µs a KB."""
         data = prompt_bytes(chat)
-        hashes = block_hashes(data) if self.policy in USES_PREFIXES else ()
+        adapter = chat.model if chat.model in self._table.adapters else ""
+        hashes = block_hashes(data, adapter) if self.policy in USES_PREFIXES else ()
         return Need(len(data), hashes, chat.session_id, chat.sampling.max_tokens)
 
     def tokens(self, model: str, need: Need) -> int:

@@ -25,9 +25,13 @@ def prefix_hashes(chat: Chat) -> tuple[int, ...]:
     return block_hashes(prompt_bytes(chat))
 
 
-def block_hashes(data: bytes) -> tuple[int, ...]:
-    """The chained hashes of the whole blocks of `data`; what is left over at the end has none."""
-    blake2b, previous = hashlib.blake2b, _FIRST
+def block_hashes(data: bytes, adapter: str = "") -> tuple[int, ...]:
+    """The chained hashes of the whole blocks of `data`; what is left over at the end has none.
+
+    Requests for an adapter have a cache of their own, so its name goes before the first block.
+    """
+    blake2b = hashlib.blake2b
+    previous = blake2b(adapter.encode(), digest_size=_DIGEST_BYTES).digest() if adapter else _FIRST
     digests = []
     for start in range(0, len(data) - BLOCK_BYTES + 1, BLOCK_BYTES):
         previous = blake2b(previous + data[start : start + BLOCK_BYTES], digest_size=_DIGEST_BYTES).digest()

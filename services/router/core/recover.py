@@ -20,10 +20,11 @@ class FailureKind(Enum):
     STALLED = "stalled"
     DRAINED = "drained"
     OVERTAKEN = "overtaken"
+    BROKEN = "broken"
 
 
-LOST = frozenset({FailureKind.LINK_LOST, FailureKind.STALLED, FailureKind.DRAINED})
-"""The worker is gone, hung or leaving, whatever the request was."""
+LOST = frozenset({FailureKind.LINK_LOST, FailureKind.STALLED, FailureKind.DRAINED, FailureKind.BROKEN})
+"""The worker is gone, hung or leaving, or its engine is, whatever the request was."""
 _ELSEWHERE = LOST | {FailureKind.UNAVAILABLE, FailureKind.FULL, FailureKind.INTERNAL}
 """Failures that another worker may not share."""
 

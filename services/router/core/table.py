@@ -1,6 +1,6 @@
 """The worker table: which workers are known, how they are, and how many answers each holds. Time is an argument."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, replace
 
 from services.router.core import reservation
@@ -37,6 +37,7 @@ class WorkerTable:
         self._in_order: tuple[Worker, ...] | None = None
         self.prefixes = PrefixIndex(prefix_blocks_per_worker)
         self._models: dict[str, float] = {}
+        self._adapters: set[str] = set()
         self.version = 0
         """Counts changes that a watcher would see."""
 
@@ -66,8 +67,13 @@ class WorkerTable:
 
     @property
     def models(self) -> dict[str, float]:
-        """Every model that ever had a worker, with the time at which it first had one."""
+        """Every model and adapter that ever had a worker, with the time at which it first had one."""
         return self._models
+
+    @property
+    def adapters(self) -> Set[str]:
+        """Those of `models` that are adapters wherever they were served."""
+        return self._adapters
 
     def announce(self, worker_id: str, address: str, now_s: float) -> Worker | TableFull | IdTaken:
         """A worker says that it can be dialled at `address`; its row, new or known."""
@@ -112,7 +118,11 @@ class WorkerTable:
         row.load = Load()
         row.epoch += 1
         row.suspicion = ""
-        self._models.setdefault(hello.model, now_s)
+        for name in row.names:
+            if name not in self._models:
+                self._models[name] = now_s
+                self._adapters.add(name)
+        self._adapters.discard(hello.model)
         self._set_state(row)
         self.version += 1
         return row
@@ -135,6 +145,8 @@ class WorkerTable:
         row.rates.stepped(load.step_time_s)
         if load != row.load:
             row.counts_queue = row.counts_queue or load.queued_tokens > 0
+            # An engine that was started anew may be tried again by whoever it failed.
+            row.epoch += bool(row.load.broken and not load.broken)
             row.load = load
             self._set_state(row)
             self.version += 1
@@ -211,6 +223,8 @@ class WorkerTable:
             row.state, row.state_reason = WorkerState.DRAINING, "the worker is stopping"
         elif row.drained_by_router:
             row.state, row.state_reason = WorkerState.DRAINING, "drained by an operator"
+        elif row.load.broken:
+            row.state, row.state_reason = WorkerState.SUSPECT, f"its engine is broken: {row.load.broken}"
         elif row.suspicion:
             row.state, row.state_reason = WorkerState.SUSPECT, row.suspicion
         else:

@@ -38,6 +38,10 @@ class Hello:
     replays_penalties: bool = False
     longest_step_s: float = 0.0
     kv_events: bool = False
+    structured_output: bool = False
+    replays_structure: bool = False
+    text_only: bool = False
+    adapters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Load:
     step_count: int = 0
     step_time_s: float = 0.0
     draining: bool = False
+    broken: str = ""
 
 
 @dataclass(slots=True)
@@ -67,8 +72,9 @@ class Worker:
     """One row of the worker table. Only the table changes it.
 
     `since_s` is when its process was first seen and `away_since_s` when its link was lost, on the router's clock.
-    `epoch` counts its links, so that a worker that comes back can be told from the one that failed. At most
-    `queue_limit` requests are left to wait within it: those in the router's own queue can still go elsewhere.
+    `epoch` counts its links and its engine's returns, so that a worker that comes back can be told from the one that
+    failed. At most `queue_limit` requests are left to wait within it: those in the router's own queue can still go
+    elsewhere.
 
     Of the answers placed here: `in_flight` are all of them; `unreported` are in none of the worker's reports yet, with
     `unreported_tokens` of uncached prompt; `prefill_tokens` are uncached prompt tokens of those without a first token;
@@ -108,6 +114,16 @@ class Worker:
     def model(self) -> str:
         """The model that it serves, or served when it was last seen."""
         return self.hello.model if self.hello else ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it answers to: its model, and its adapters."""
+        return (self.hello.model, *self.hello.adapters) if self.hello else ()
+
+    def serves(self, name: str) -> bool:
+        """Whether the name is its model's or one of its adapters'."""
+        hello = self.hello
+        return hello is not None and (name == hello.model or name in hello.adapters)
 
     @property
     def places(self) -> int:

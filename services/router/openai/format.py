@@ -17,6 +17,7 @@ _FINISH = {
     FinishReason.LENGTH: "length",
     FinishReason.DEADLINE: "length",
     FinishReason.CANCELLED: "stop",
+    FinishReason.NOTHING_FOUND: "stop",
 }
 
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.kit.errors import InvalidArgument
 from services.router.core.chat import Chat, Message, Retrieval, Role, Sampling
+from services.router.openai.forms import Formed
 
 _ROLES = {
     "system": Role.SYSTEM,
@@ -57,7 +58,7 @@ class RetrievalOptions(_Body):
     top_k: int = 5
 
 
-class _Sampled(_Body):
+class _Sampled(Formed):
     """The fields that chat and text completions share."""
 
     model: str = ""
@@ -72,6 +73,9 @@ class _Sampled(_Body):
     frequency_penalty: float | None = None
     n: int | None = None
     user: str = ""
+    # What vLLM's clients send in `extra_body`.
+    top_k: int | None = None
+    repetition_penalty: float | None = None
 
     @property
     def include_usage(self) -> bool:
@@ -82,16 +86,21 @@ class _Sampled(_Body):
         """The sampling fields as a value."""
         if self.n not in (None, 1):
             raise InvalidArgument(f"n is {self.n}; one answer per request is served, so leave it out", field="n")
+        if self.top_k is not None and self.top_k < -1:
+            raise InvalidArgument(f"top_k is {self.top_k}; it has to be at least 1, or 0 or -1 for all", field="top_k")
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return Sampling(
             temperature=self.temperature,
             top_p=self.top_p,
+            top_k=self.top_k if self.top_k is not None and self.top_k > 0 else None,
             seed=self.seed,
             stop=stop,
             max_tokens=max_tokens,
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
+            repetition_penalty=self.repetition_penalty,
             logprobs=logprobs,
+            structure=self.structure(),
         )
 
 
@@ -103,15 +112,12 @@ class ChatCompletionRequest(_Sampled):
     logprobs: bool = False
     top_logprobs: int = 0
     tools: list[Any] | None = None
-    response_format: dict[str, Any] | None = None
     retrieval: RetrievalOptions | None = None
 
     def to_chat(self) -> Chat:
         """The request as a value. Raises InvalidArgument for what is not served."""
         if self.tools:
             raise InvalidArgument("tools are not served; leave them out", field="tools")
-        if self.response_format and self.response_format.get("type") != "text":
-            raise InvalidArgument("only response_format text is served; leave it out", field="response_format")
         options = self.retrieval
         return Chat(
             model=self.model,

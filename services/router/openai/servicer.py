@@ -1,6 +1,7 @@
 """OpenAIService, as far as the router serves it; the embedder serves CreateEmbedding."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,7 @@ from weft.openai.v1 import openai_pb2, openai_pb2_grpc
 Context = grpc.aio.ServicerContext[Any, Any]
 
 OTHER_FIELDS_BYTES = 64 * 1024
+_STRUCTURE = re.compile(r"sampling\.structure(\.\w+)*")
 
 
 class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
@@ -64,10 +66,15 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
     ) -> None:
         try:
             check_chat(chat, self._settings)
+            await self._run(body, chat, shape, context)
         except InvalidArgument as error:
-            # OpenAI's bodies have these fields at their top.
-            message, field = (text.replace("sampling.", "") for text in (error.message, error.field))
+            # OpenAI's bodies have these fields at their top, and other names for an answer's form.
+            message, field = (_renamed(text, body.structure_field) for text in (error.message, error.field))
             raise InvalidArgument(message, reason=error.reason, field=field) from error
+
+    async def _run(
+        self, body: ChatCompletionRequest | CompletionRequest, chat: Chat, shape: Shape, context: Context
+    ) -> None:
         created_s = int(time.time())
         deadline_s = deadline_of(chat, context, self._settings, self._now())
         if body.stream:
@@ -97,6 +104,10 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
 
     def _model(self, name: str) -> dict[str, Any]:
         return model_json(name, int(self._table.models[name] + self._wall_offset_s))
+
+
+def _renamed(text: str, structure_field: str) -> str:
+    return _STRUCTURE.sub(structure_field, text).replace("sampling.", "")
 
 
 def _json(value: Any) -> HttpBody:

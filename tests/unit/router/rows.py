@@ -4,6 +4,11 @@ from typing import Any
 
 from services.router.core.worker import Hello, Load, Worker, WorkerState
 
+_ABILITIES = (
+    *("kv_events", "logprobs", "replays_penalties", "structured_output", "replays_structure", "text_only"),
+    "adapters",
+)
+
 
 def worker(worker_id: str = "w1", **fields: Any) -> Worker:
     """A serving worker with 4 places to run and 2 to wait; `fields` are those of Hello, Load and Worker."""
@@ -16,7 +21,7 @@ def worker(worker_id: str = "w1", **fields: Any) -> Worker:
         max_waiting=fields.pop("max_waiting", 2),
         context_tokens=100,
         tokenizer_fingerprint=fields.pop("fingerprint", "t"),
-        kv_events=fields.pop("kv_events", False),
+        **{name: fields.pop(name) for name in _ABILITIES if name in fields},
     )
     load = Load(**{name: fields.pop(name) for name in ("running", "waiting", "queued_tokens") if name in fields})
     counts = load.queued_tokens > 0

@@ -50,6 +50,36 @@ ROWS = [
     ),
     pytest.param([worker("a", in_flight=6), worker("b", in_flight=5)], Wanted("m"), "b", id="full is out"),
     pytest.param(
+        [worker("a", adapters=("n",)), worker("b", adapters=("x", "y"), in_flight=3)],
+        Wanted("y"),
+        "b",
+        id="an adapter goes to a worker that has it",
+    ),
+    pytest.param(
+        [worker("a"), worker("b", structured_output=True, in_flight=3)],
+        Wanted("m", structure=True),
+        "b",
+        id="a form needs a worker that can hold to it",
+    ),
+    pytest.param(
+        [worker("a"), worker("b", logprobs=True, in_flight=3)],
+        Wanted("m", logprobs=True),
+        "b",
+        id="log probabilities need a worker that has them",
+    ),
+    pytest.param(
+        [worker("a", structured_output=True), worker("b", structured_output=True, replays_structure=True, in_flight=3)],
+        Wanted("m", fingerprint="t", structure=True, replays_structure=True),
+        "b",
+        id="a form is resumed where it is replayed",
+    ),
+    pytest.param(
+        [worker("a"), worker("b", replays_penalties=True, in_flight=3)],
+        Wanted("m", fingerprint="t", replays_penalties=True),
+        "b",
+        id="penalties are resumed where they are counted",
+    ),
+    pytest.param(
         [worker("a", running=4, waiting=1, unreported=1, in_flight=1), worker("b", in_flight=5)],
         Wanted("m"),
         "b",
@@ -117,8 +147,55 @@ def test_explaining_is_the_same_pick_with_scores_in_order(policy: str) -> None:
 )
 def test_refusals(workers: list[Worker], tried: str, kind: RefusalKind) -> None:
     wanted = Wanted("m", frozenset(tried))
-    assert pick(workers, wanted, "least_loaded", Ask()) == Refusal(kind, "m")
+    assert pick(workers, wanted, "least_loaded", Ask()) == Refusal(kind, "m", particular=bool(tried))
     assert explain(workers, wanted, "least_loaded", Ask()).worker is None
+
+
+FORM = Wanted("m", structure=True)
+RESUMED_FORM = Wanted("m", fingerprint="t", structure=True, replays_structure=True)
+
+
+@pytest.mark.parametrize(
+    ("workers", "wanted", "kind"),
+    [
+        pytest.param([worker("a"), worker("b", model="x")], FORM, RefusalKind.NO_STRUCTURE, id="no form"),
+        pytest.param(
+            [worker("a"), worker("b", structured_output=True, state=WorkerState.AWAY)],
+            FORM,
+            RefusalKind.AWAY,
+            id="who could is away",
+        ),
+        pytest.param(
+            [worker("a"), worker("b", structured_output=True, in_flight=6)],
+            FORM,
+            RefusalKind.FULL,
+            id="who could is full",
+        ),
+        pytest.param([worker("a")], Wanted("m", logprobs=True), RefusalKind.NO_LOGPROBS, id="no log probabilities"),
+        pytest.param(
+            [worker("a"), worker("b", structured_output=True)],
+            RESUMED_FORM,
+            RefusalKind.CANNOT_REPLAY,
+            id="nobody replays the form",
+        ),
+        pytest.param(
+            [worker("a", structured_output=True, replays_structure=True, fingerprint="x")],
+            RESUMED_FORM,
+            RefusalKind.CANNOT_RESUME,
+            id="another tokenizer",
+        ),
+        pytest.param(
+            [worker("a", state=WorkerState.AWAY)],
+            Wanted("m", fingerprint="t", replays_penalties=True),
+            RefusalKind.CANNOT_REPLAY,
+            id="nobody counts the penalties",
+        ),
+    ],
+)
+def test_what_no_worker_can_do_is_told_apart_from_what_none_can_now(
+    workers: list[Worker], wanted: Wanted, kind: RefusalKind
+) -> None:
+    assert pick(workers, wanted, "least_loaded", Ask()) == Refusal(kind, "m", particular=True)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +204,11 @@ def test_refusals(workers: list[Worker], tried: str, kind: RefusalKind) -> None:
         pytest.param("m", ["m", "n"], "m", id="named"),
         pytest.param("", ["m"], "m", id="the only one"),
         pytest.param("", ["m", "n"], Refusal(RefusalKind.MODEL_NOT_NAMED, ""), id="several"),
+        pytest.param("", ["m", "adapter"], "m", id="the only one beside its adapters"),
+        pytest.param("adapter", ["m", "adapter"], "adapter", id="an adapter"),
         pytest.param("", [], Refusal(RefusalKind.NO_WORKER, ""), id="none yet"),
         pytest.param("x", ["m"], Refusal(RefusalKind.UNKNOWN_MODEL, "x"), id="unknown"),
     ],
 )
 def test_models_are_resolved(model: str, known: list[str], expected: object) -> None:
-    assert resolve_model(model, known) == expected
+    assert resolve_model(model, known, {"adapter"}) == expected
