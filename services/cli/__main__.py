@@ -1,7 +1,7 @@
 """The `weft` command: starts a mesh on this machine and talks to a running one."""
 
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,8 @@ from services.cli.commands.ingest import ingest
 from services.cli.commands.up import up
 from services.cli.commands.workers import workers
 from services.cli.group import Commands
+
+LOAD = "load"
 
 
 def _print_version(wanted: bool) -> None:
@@ -32,10 +34,26 @@ def _root(
     """
 
 
+class WithLoad(Commands):
+    """Adds `weft load`, which is imported only when it is asked for: it takes as long as all else together."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Every command's name."""
+        return [*super().list_commands(ctx), LOAD]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or nothing."""
+        if cmd_name != LOAD:
+            return super().get_command(ctx, cmd_name)
+        from loadtest.load.commands.app import build as build_load
+
+        return typer.main.get_command(build_load())
+
+
 def build() -> typer.Typer:
     """The application with all its commands."""
     app = typer.Typer(
-        cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, callback=_root
+        cls=WithLoad, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, callback=_root
     )
     for command in (up, demo, ingest, ask, chat, workers, doctor):
         app.command()(command)

@@ -1,0 +1,144 @@
+"""Options that several commands of `weft load` share, and what they become."""
+
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loadtest.load.client import Target
+from loadtest.load.clients import TRANSPORTS
+from loadtest.load.collect import Objectives
+from loadtest.mesh import Mesh, mesh
+from services.cli.problem import Problem, UsageProblem
+from services.cli.target import address_of
+from services.kit.settings import load_settings
+
+OUT = Path("load-results")
+
+Address = Annotated[str | None, typer.Option("--target", help="host:port.", show_default="the mesh that runs here")]
+Start = Annotated[
+    str,
+    typer.Option(help="Start a mesh for this run with these options of `weft up`, and stop it afterwards."),
+]
+Transport = Annotated[str, typer.Option(help="grpc (StreamChat), openai (chat completions), http (/v1/chat).")]
+Model = Annotated[str, typer.Option(help="The model to ask for.")]
+Header = Annotated[list[str] | None, typer.Option("--header", "-H", help="'Name: value', sent with each request.")]
+KeyEnv = Annotated[str, typer.Option(help="Environment variable with a key, sent as a bearer token.")]
+Tls = Annotated[bool, typer.Option("--tls", help="Use TLS with the system's certificates.")]
+CaFile = Annotated[str, typer.Option(help="Use TLS and trust this certificate.")]
+TimeoutS = Annotated[float, typer.Option(min=0.1, help="Longest time for one answer.")]
+PromptTokens = Annotated[int, typer.Option(min=1, max=1_000_000, help="Tokens of each prompt, about.")]
+SharedTokens = Annotated[int, typer.Option(min=0, help="Of those, tokens of a system prompt that all share.")]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Tokens of each answer.")]
+Spread = Annotated[float, typer.Option(min=0.0, max=1.0, help="Vary both by this share, evenly.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same requests at the same times.")]
+TtftMs = Annotated[float | None, typer.Option(min=0.0, help="Objective: first token within this.")]
+ItlMs = Annotated[float | None, typer.Option(min=0.0, help="Objective: 99 % of an answer's gaps within this.")]
+TpotMs = Annotated[float | None, typer.Option(min=0.0, help="Objective: mean time a token within this.")]
+E2eMs = Annotated[float | None, typer.Option(min=0.0, help="Objective: whole answer within this.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results; each run gets one in it.")]
+Name = Annotated[str, typer.Option(help="The run's name, part of its folder's.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a run is aimed at: the target, an address that knows workers and queues, and processes on this machine."""
+
+    target: Target
+    watch: str
+    pids: dict[str, int] = field(default_factory=dict)
+
+
+@contextmanager
+def aimed(
+    address: str | None,
+    start: str,
+    *,
+    model: str,
+    headers: Sequence[str],
+    key_env: str,
+    tls: bool,
+    ca_file: str,
+    timeout_s: float,
+) -> Iterator[Running]:
+    """The target of a run; with `start`, a mesh that lives as long. Raises UsageProblem for options that cannot be."""
+    fields = [*map(_header, headers)]
+    if key_env:
+        if not (key := os.environ.get(key_env)):
+            raise UsageProblem(f"--key-env: the environment has no {key_env}")
+        fields.append(("Authorization", f"Bearer {key}"))
+
+    def target(where: str) -> Target:
+        host, _, port = where.rpartition(":")
+        return Target(host.strip("[]"), int(port), model, tuple(fields), tls, ca_file, timeout_s)
+
+    if start:
+        if address:
+            raise UsageProblem("--start and --target exclude each other: the mesh that is started is the target")
+        with _started(start) as found:
+            yield Running(target(found.target), found.target, dict(found.pids))
+        return
+    where = address_of(address, load_settings())
+    # Calls beside the load go without TLS; behind it, nothing is looked at.
+    yield Running(target(where), "" if tls or ca_file else where, _local_pids(where))
+
+
+@contextmanager
+def _started(options: str) -> Iterator[Mesh]:
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(mesh(*shlex.split(options)))
+        except RuntimeError as error:
+            raise Problem(str(error)) from error
+        yield found
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not re.fullmatch(r"[A-Za-z0-9-]+", name) or "\n" in value or "\r" in value:
+        raise UsageProblem(f"--header: {name!r} is no 'Name: value'")
+    return name, value.strip()
+
+
+def _local_pids(where: str) -> dict[str, int]:
+    """Processes of the mesh on this machine's data folder, where that is the target."""
+    from services.cli import mesh_file
+
+    found = mesh_file.read(load_settings().data_dir)
+    if not found or found["target"] != where:
+        return {}
+    return {name: entry["pid"] for name, entry in found["processes"].items() if entry["pid"]}
+
+
+def objectives(ttft_ms: float | None, itl_ms: float | None, tpot_ms: float | None, e2e_ms: float | None) -> Objectives:
+    """The objectives in seconds."""
+
+    def seconds(ms: float | None) -> float | None:
+        return None if ms is None else ms / 1e3
+
+    return Objectives(seconds(ttft_ms), seconds(itl_ms), seconds(tpot_ms), seconds(e2e_ms))
+
+
+def check_transport(name: str) -> str:
+    """The name, where there is such a transport. Raises UsageProblem."""
+    if name not in TRANSPORTS:
+        raise UsageProblem(f"--transport: {name!r} is none of {', '.join(TRANSPORTS)}")
+    return name
+
+
+def folder(out: Path, name: str) -> Path:
+    """A folder for one run, which does not exist yet."""
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name) or 'run'}"
+    found = out / stem
+    number = 1
+    while found.exists():
+        number += 1
+        found = out / f"{stem}-{number}"
+    return found

@@ -1,0 +1,206 @@
+"""The results of a run as one JSON file; docs/results.md describes every field."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+from loadtest.load.collect import HISTOGRAMS, SLICE_S, Collector, Figures, Slice
+from loadtest.load.runner import Ran
+from loadtest.load.scenario import Scenario
+from loadtest.load.watch import Seen
+from loadtest.machine import describe
+
+SCHEMA = 1
+FILE = "results.json"
+
+
+class NoResults(ValueError):
+    """A file that holds no results of a known schema; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that was done to the mesh during the run, such as a fault: when, and what."""
+
+    at_s: float
+    what: str
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All that a run left, before it is written."""
+
+    name: str
+    scenario: Scenario
+    collector: Collector
+    ran: Ran
+    seen: Seen
+    target: str
+    began_s: float
+    happenings: Sequence[Happening] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """The whole file."""
+    whole, ran = outcome.collector.whole, outcome.ran
+    return {
+        "schema": SCHEMA,
+        "name": outcome.name,
+        "command": " ".join(["weft", *sys.argv[1:]]),
+        "weft": version("weft"),
+        "commit": commit(),
+        "began_at": datetime.fromtimestamp(outcome.began_s, UTC).isoformat(timespec="seconds"),
+        "elapsed_s": round(ran.elapsed_s, 3),
+        "target": outcome.target,
+        "machine": machine(),
+        "scenario": scenario(outcome.scenario),
+        "generator": {
+            "cpu_s": round(ran.cost.cpu_s, 3),
+            "core_share": round(ran.cost.core_share, 4),
+            "us_per_token": round(ran.cost.cpu_s / max(1, whole.tokens) * 1e6, 2),
+            "loop_late": ran.cost.loop_late.summary(),
+            "warnings": ran.cost.warnings(whole.lag),
+        },
+        "whole": figures(whole, outcome.scenario.length_s or ran.elapsed_s),
+        "groups": {
+            name: figures(group, _length_s(outcome.scenario, name) or ran.elapsed_s)
+            for name, group in outcome.collector.groups.items()
+        },
+        "unanswered": ran.unanswered,
+        "timeline": {"slice_s": SLICE_S, "slices": [_slice(one) for one in outcome.collector.slices]},
+        "mesh": {
+            "cpu_s": {name: round(cpu_s, 3) for name, cpu_s in outcome.seen.cpu_s.items()},
+            "us_per_token": {
+                name: round(cpu_s / max(1, whole.tokens) * 1e6, 2) for name, cpu_s in outcome.seen.cpu_s.items()
+            },
+            "looks": [
+                {"at_s": round(look.at_s, 2), "queued": look.queued, "workers": dict(look.workers)}
+                for look in outcome.seen.looks
+            ],
+        },
+        "happenings": [asdict(one) for one in outcome.happenings],
+        **outcome.extra,
+    }
+
+
+def scenario(found: Scenario) -> dict[str, Any]:
+    """The scenario's fields, ready for JSON."""
+    return asdict(found) | {"arrivals": found.arrivals.value}
+
+
+def figures(found: Figures, length_s: float) -> dict[str, Any]:
+    """Counts, rates over `length_s`, and every histogram with its summary."""
+    named = {name: getattr(found, name) for name in HISTOGRAMS}
+    return {
+        "sent": found.sent,
+        "ok": found.ok,
+        "failed": found.failed,
+        "error_share": round(found.failed / found.sent, 6) if found.sent else 0.0,
+        "codes": dict(found.codes),
+        "examples": found.examples,
+        "reasons": dict(found.reasons),
+        "workers": dict(found.workers),
+        "tokens": found.tokens,
+        "prompt_tokens": found.prompt_tokens,
+        "cached_tokens": found.cached_tokens,
+        "lost_tokens": found.lost,
+        "repeated_tokens": found.repeated,
+        "missing_tokens": found.short,
+        "moved": found.moved,
+        "rate_per_s": round(found.sent / length_s, 4) if length_s else 0.0,
+        "good": found.good,
+        "goodput_per_s": round(found.good / length_s, 4) if length_s else 0.0,
+        "tokens_per_s": round(found.tokens / length_s, 2) if length_s else 0.0,
+        "times": {name: one.summary() | {"hdr": one.encoded()} for name, one in named.items() if one.count},
+    }
+
+
+def _length_s(found: Scenario, group: str) -> float:
+    return sum(phase.length_s for phase in found.phases if phase.group == group)
+
+
+def _slice(one: Slice) -> dict[str, Any]:
+    ttfts_ms = sorted(at_s * 1e3 for at_s in one.ttfts_s)
+    return {
+        "due": one.due,
+        "sent": one.sent,
+        "ended": one.ended,
+        "failed": one.failed,
+        "tokens": one.tokens,
+        "moved": one.moved,
+        "in_flight": one.in_flight,
+        "longest_gap_ms": round(one.longest_gap_s * 1e3, 2),
+        "ttft_p50_ms": round(_at(ttfts_ms, 0.5), 2),
+        "ttft_p99_ms": round(_at(ttfts_ms, 0.99), 2),
+    }
+
+
+def _at(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+
+
+def machine() -> dict[str, Any]:
+    """Where the generator ran."""
+    return {
+        "description": describe(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "load_average": os.getloadavg(),
+    }
+
+
+def commit() -> str:
+    """The checkout's commit, with `+` where files were changed; empty outside of one."""
+    root = Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if not done.returncode else ""
+
+    try:
+        found = git("rev-parse", "--short=12", "HEAD")
+        return found + ("+" if found and git("status", "--porcelain", "-uno") else "")
+    except OSError:
+        return ""
+
+
+def write(folder: Path, found: Mapping[str, Any]) -> Path:
+    """Writes results.json; readers see the old file or the whole new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(found, indent=1) + "\n")
+    fresh.replace(path)
+    return path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The results in a file, or in a run's folder. Raises NoResults."""
+    file = path / FILE if path.is_dir() else path
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise NoResults(f"{file} holds no results: {error}") from error
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        raise NoResults(f"{file} is not of schema {SCHEMA}: it was written by another version, or by something else")
+    return found
+
+
+def median_of_quarters(values: Sequence[float]) -> tuple[float, float, float]:
+    """Quartiles of several runs' figures; one value is its own quartiles."""
+    if len(values) < 2:
+        return (values[0],) * 3 if values else (0.0, 0.0, 0.0)
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return low, middle, high
