@@ -13,7 +13,19 @@ GHZ_VERSION := v0.120.0
 GRPCURL_VERSION := v1.9.3
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/$(TOOLS)/bin:$(PATH)
 
-.PHONY: help demo up test unit check gen tools bench study chaos lock breaking format clean
+# vLLM's CPU build and Triton's server are for x86-64 Linux alone, and each has requirements that the mesh's own cannot
+# share an environment with.
+ENGINE_PLATFORM := Linux x86_64
+VLLM := .venv-vllm
+TRITON := .venv-triton
+# As on the oldest Linux that each is built for.
+LOCK_VLLM := --python-version 3.11 --python-platform x86_64-manylinux_2_28
+LOCK_TRITON := --python-version 3.11 --python-platform x86_64-manylinux_2_35
+# Whether this machine's C library is at least of that version.
+glibc_is = getconf GNU_LIBC_VERSION 2>/dev/null | \
+  awk -v least=$(1) '{split($$2, has, "."); split(least, wants, "."); ok = has[1] == wants[1] && has[2] + 0 >= wants[2] + 0} END {exit !ok}'
+
+.PHONY: help demo up test unit check gen tools engines bench study chaos lock breaking format clean
 
 help: ## List what make can do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  \033[36mmake %-9s\033[0m %s\n", $$1, $$2}'
@@ -24,7 +36,7 @@ demo: $(VENV)/run.stamp ## Start the whole mesh, ingest this project's docs and 
 up: $(VENV)/run.stamp ## Start the whole mesh in the foreground
 	weft up $(ARGS)
 
-test: $(VENV)/dev.stamp tools check ## Check everything and run every test
+test: $(VENV)/dev.stamp tools engines check ## Check everything and run every test
 	pytest $(ARGS)
 
 unit: $(VENV)/dev.stamp ## Run the tests that start no mesh
@@ -65,11 +77,20 @@ chaos: $(VENV)/dev.stamp ## Kill, stop and cut real processes under load, and sh
 lock: ## Compile the pinned requirements anew
 	$(UV) pip compile -q --upgrade --generate-hashes --no-header --universal --python-version 3.11 --group dev pyproject.toml -o requirements/dev.txt
 	$(UV) pip compile -q --generate-hashes --no-header --universal --python-version 3.11 -c requirements/dev.txt pyproject.toml -o requirements/run.txt
+	$(UV) pip compile -q --upgrade --generate-hashes --no-header $(LOCK_VLLM) --override requirements/vllm.overrides pyproject.toml requirements/vllm.in -o requirements/vllm.txt
+	$(UV) pip compile -q --upgrade --generate-hashes --no-header $(LOCK_TRITON) requirements/triton.in -o requirements/triton.txt
 
 tools: $(TOOLS)/tools.stamp ## Build ghz and grpcurl (needs Go; without it the tests that use them say so)
 
+ifeq ($(shell uname -sm),$(ENGINE_PLATFORM))
+engines: $(VLLM)/engine.stamp $(TRITON)/engine.stamp ## Build the environments of the engines that have their own (6 GB; tests use them)
+else
+engines:
+	@echo "vLLM's CPU build and Triton's server exist for $(ENGINE_PLATFORM) only, and this is $$(uname -sm): their tests will be skipped"
+endif
+
 clean: ## Remove environments, tools, caches and the demo's data
-	rm -rf $(VENV) $(TOOLS) .weft .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VLLM) $(TRITON) $(TOOLS) .weft .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 $(TOOLS)/uv/bin/uv:
 	$(PYTHON) -m venv $(TOOLS)/uv
@@ -88,6 +109,21 @@ $(VENV)/dev.stamp: requirements/dev.txt pyproject.toml | $(UV)
 	$(UV) pip sync -q --python $(BIN)/python --require-hashes requirements/dev.txt
 	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
 	@touch $@ $(VENV)/run.stamp
+
+$(VLLM)/engine.stamp: requirements/vllm.txt pyproject.toml | $(UV)
+	@if $(call glibc_is,2.28); then \
+	  test -x $(VLLM)/bin/python || $(UV) venv -q --python $(PYTHON) $(VLLM); \
+	  $(UV) pip sync -q --python $(VLLM)/bin/python --require-hashes requirements/vllm.txt; \
+	  $(UV) pip install -q --python $(VLLM)/bin/python --no-deps -e .; \
+	  touch $@; \
+	else echo "vLLM's CPU build needs glibc 2.28 or later: its tests will be skipped"; fi
+
+$(TRITON)/engine.stamp: requirements/triton.txt | $(UV)
+	@if $(call glibc_is,2.35); then \
+	  test -x $(TRITON)/bin/python || $(UV) venv -q --python $(PYTHON) $(TRITON); \
+	  $(UV) pip sync -q --python $(TRITON)/bin/python --require-hashes requirements/triton.txt; \
+	  touch $@; \
+	else echo "Triton's server needs glibc 2.35 or later: its tests will be skipped"; fi
 
 $(TOOLS)/tools.stamp: Makefile
 	@mkdir -p $(TOOLS)/bin

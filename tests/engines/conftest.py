@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from tests.engines.client import EngineLink, linked
-from tests.engines.engines import ENGINES, EngineCase, Missing
+from tests.engines.engines import ENGINES, EngineCase
+from tests.engines.missing import Missing
 from tests.engines.process import EngineWorker
 
 

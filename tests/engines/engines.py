@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import ROOT
+from tests.engines.missing import environment
 from tests.engines.process import Launch
+from tests.engines.servers import llama_server, triton_server, vllm_server
 from tests.engines.vocabulary import SIM_VOCABULARY, TINY_VOCABULARY, Spelling, spell_sim, spell_tiny
 from tests.fakes.tiny_gguf import write_tiny_gguf
 from tests.fakes.tiny_hf import write_tiny_hf
@@ -35,14 +36,11 @@ _EVERY: dict[str, Any] = {
 """Settings of every worker of the suite: small enough that its bounds are met with a few requests."""
 
 
-class Missing(Exception):
-    """The engine cannot run here; the text says what is missing and how to get it."""
-
-
 @dataclass(frozen=True, slots=True)
 class EngineCase:
-    """One engine. `open` gives what to start while the block lasts, in a folder of its own, or raises Missing.
+    """One engine; its `name`, and after a dash what stands behind it.
 
+    `open` gives what to start while the block lasts, in a folder of its own, or raises Missing.
     `questions` are QUESTIONS prompts with different answers, each of 200 tokens and more where max_tokens lets it.
     `vocabulary` is the number of token ids; 0 where prompts of ids are refused. `spell` is None where ids say nothing.
     """
@@ -76,18 +74,34 @@ def _llamacpp(folder: Path) -> Iterator[Launch]:
 
 @contextmanager
 def _vllm(folder: Path) -> Iterator[Launch]:
-    yield Launch(
-        environment(".venv-vllm", "vllm"),
-        {**_EVERY, "engine": "vllm", "model": write_tiny_hf(folder / "tiny")},
-    )
+    python = environment(".venv-vllm", "vLLM")
+    vllm = {"dtype": "float32", "cpu_kv_cache_gib": 1, "enforce_eager": True}
+    yield Launch(python, {**_EVERY, "engine": "vllm", "model": write_tiny_hf(folder / "tiny"), "vllm": vllm})
 
 
-def environment(name: str, what: str) -> Path:
-    """The interpreter of an environment beside the main one; raises Missing."""
-    python = ROOT / name / "bin" / "python"
-    if not python.exists():
-        raise Missing(f"{name} is not there, so {what} cannot run: `make engines` builds it on x86-64 Linux")
-    return python
+@contextmanager
+def _openai_llamacpp(folder: Path) -> Iterator[Launch]:
+    with llama_server(folder) as url:
+        yield _main(engine="openai", openai={"base_url": url})
+
+
+@contextmanager
+def _openai_vllm(folder: Path) -> Iterator[Launch]:
+    with vllm_server(folder, slots=MAX_RUNNING, context_tokens=CONTEXT_TOKENS) as url:
+        yield _main(engine="openai", openai={"base_url": url})
+
+
+@contextmanager
+def _triton(folder: Path) -> Iterator[Launch]:
+    tokenizer = write_tiny_hf(folder / "tiny")
+    with triton_server(folder, context_tokens=CONTEXT_TOKENS) as server:
+        triton = {
+            "url": server.url,
+            "metrics_url": server.metrics_url,
+            "tokenizer": tokenizer,
+            "structure": "structured_outputs",
+        }
+        yield _main(engine="triton", triton=triton)
 
 
 def _about(place: str) -> pb.Prompt:
@@ -121,4 +135,7 @@ ENGINES: tuple[EngineCase, ...] = (
     EngineCase("sim", _sim, _ABOUT, SIM_VOCABULARY, spell_sim),
     EngineCase("llamacpp", _llamacpp, _ABOUT, TINY_VOCABULARY, spell_tiny),
     EngineCase("vllm", _vllm, _ABOUT, TINY_VOCABULARY, spell_tiny),
+    EngineCase("openai-llamacpp", _openai_llamacpp, _ABOUT, TINY_VOCABULARY),
+    EngineCase("openai-vllm", _openai_vllm, _ABOUT, TINY_VOCABULARY, spell_tiny),
+    EngineCase("triton", _triton, _ABOUT),
 )
