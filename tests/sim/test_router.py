@@ -20,7 +20,7 @@ FAILOVER = FailoverSettings(stall_s=0.6, silent_s=0.3, recover_wait_s=20.0, atte
 
 FAILURES = {
     # What may end an answer that was let in, when three workers do twice what they can and all break now and then.
-    *("WORKER_LOST", "WORKER_STALLED", "WORKERS_SUSPECT", "WORKERS_AWAY"),
+    *("WORKER_LOST", "WORKER_STALLED", "ENGINE_BROKEN", "WORKERS_SUSPECT", "WORKERS_AWAY"),
     *("DEADLINE", "QUEUE_TIMEOUT", "QUEUE_FULL", "DISPLACED"),
 }
 
@@ -91,20 +91,24 @@ def check(reader: Reader, length: int, number: int, told: Told) -> None:
 
 
 async def break_things(world: World, chance: random.Random) -> None:
-    """Every now and then a worker dies, hangs or loses its link, and later comes back; never all for long."""
+    """Every now and then a worker dies, hangs, breaks or loses its link, and later comes back; never all for long."""
     workers = list(world.fleet.workers.values())
     while True:
         await asyncio.sleep(chance.expovariate(0.7))
         worker = chance.choice(workers)
-        fault = chance.choice(["die", "hang", "cut"])
+        fault = chance.choice(["die", "hang", "cut", "break"])
         if fault == "hang":
             worker.hung = True
+        elif fault == "break":
+            world.fleet.break_engine(worker)
         else:
             world.fleet.down(worker)
         away_s = chance.uniform(0.1, 4.0)
         await asyncio.sleep(away_s)
         if fault == "hang":
             worker.hung = False
+        elif fault == "break":
+            worker.broken = ""
         else:
             world.fleet.up(worker, fresh=fault == "die")
 

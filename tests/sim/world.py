@@ -67,6 +67,7 @@ class SimWorker:
     hung: bool = False
     life: int = 0
     peak: int = 0
+    broken: str = ""
 
     def hello(self) -> Hello:
         """Who it is, in this life."""
@@ -83,7 +84,7 @@ class SimWorker:
 
     def load(self) -> Load:
         """Its reading of itself."""
-        return Load(len(self.requests), len(self.waiting), 0, 0.0, self.steps, self.itl_s)
+        return Load(len(self.requests), len(self.waiting), 0, 0.0, self.steps, self.itl_s, broken=self.broken)
 
     @property
     def under_way(self) -> int:
@@ -101,6 +102,9 @@ class SimWorker:
         number = self.number
         flow.carried_by(lambda: self.leave(number))
         loop = asyncio.get_running_loop()
+        if self.broken:
+            loop.call_soon(flow.end, _broken())
+            return number
         if len(self.requests) + len(self.waiting) >= self.max_running + self.max_waiting:
             loop.call_soon(flow.end, Failure(FailureKind.FULL, "full", "FULL"))
             return number
@@ -157,7 +161,7 @@ class SimFleet:
             return
         if fresh:
             worker.life, worker.steps = worker.life + 1, 0
-        worker.hung = False
+        worker.hung, worker.broken = False, ""
         self._table.announce(worker.worker_id, f"{worker.worker_id}:1", self._now())
         row = self._table.link_up(worker.worker_id, worker.hello(), self._now())
         self._up.add(worker.worker_id)
@@ -175,6 +179,15 @@ class SimFleet:
         worker.waiting.clear()
         for request in lost:
             request.flow.end(Failure(FailureKind.LINK_LOST, "died", "WORKER_LOST"))
+
+    def break_engine(self, worker: SimWorker) -> None:
+        """The worker's engine ends all that it has, and says with its next report why it takes no more."""
+        worker.broken = "the engine broke"
+        lost = [*worker.requests.values(), *worker.waiting.values()]
+        worker.requests.clear()
+        worker.waiting.clear()
+        for request in lost:
+            request.flow.end(_broken())
 
     async def run(self, worker: SimWorker) -> None:
         """Steps and reports for as long as the simulation runs."""
@@ -236,6 +249,10 @@ class World:
     def answer(self, name: str, client: "Reader") -> Answer:
         """A new request's answer."""
         return Answer(name, client, self.now)
+
+
+def _broken() -> Failure:
+    return Failure(FailureKind.BROKEN, "the engine broke", "ENGINE_BROKEN")
 
 
 def _no_grpc() -> object:

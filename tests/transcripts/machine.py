@@ -80,9 +80,11 @@ class Machine:
         self.table.link_down(worker, "link lost", self.now_s)
         yield self._state(worker)
 
-    def do_load(self, worker: str, running: str = "0", waiting: str = "0", step: str = "0") -> Iterator[str]:
+    def do_load(
+        self, worker: str, running: str = "0", waiting: str = "0", step: str = "0", broken: str = ""
+    ) -> Iterator[str]:
         """A worker reports."""
-        load = Load(int(running), int(waiting), step_count=int(step))
+        load = Load(int(running), int(waiting), step_count=int(step), broken=broken)
         self.table.report(worker, load)
         self.hearts[worker].stepped(int(step), self.now_s)
         yield from self.do_look(worker)

@@ -176,6 +176,22 @@ async def test_a_broken_engine_gets_nothing_until_it_works_and_its_answers_move_
         assert text_of(await call) == "once upon a time"
 
 
+async def test_a_hung_engine_that_is_started_anew_is_well_at_once(start: Start) -> None:
+    hung = FakeWorker("w1", hold_after=2, steps=False)
+    limits = {"stall_s": 0.3, "silent_s": 10.0, "check_every_s": 0.05, "probe_s": 600.0, "recover_wait_s": 30.0}
+    async with start(hung, failover=limits) as router:
+        call = asyncio.ensure_future(events(router.chat()))
+        rows = await router.serving("w1", state=router_pb2.Worker.STATE_SUSPECT)
+        assert "stands still" in rows[0].state_reason
+        hung.broken = "it did not step"
+        async with asyncio.timeout(5):
+            while "did not step" not in rows[0].state_reason:
+                rows = list((await router.stub.ListWorkers(router_pb2.ListWorkersRequest())).workers)
+        hung.broken, hung.hold_after = "", None
+        async with asyncio.timeout(5):
+            assert text_of(await call) == "once upon a time"
+
+
 async def test_a_start_that_meets_a_broken_engine_goes_elsewhere_and_opens_no_breaker(start: Start) -> None:
     broken = FakeWorker("w1", refuse=BROKEN)
     async with start(broken, FakeWorker("w2"), failover={"breaker_failures": 1, "breaker_open_s": 60.0}) as router:

@@ -10,6 +10,7 @@ from services.router.core.estimate import BYTES_PER_TOKEN_RANGE, Estimates
 from services.router.core.pick import Refusal, RefusalKind, Wanted
 from services.router.core.placer import Placed, Placer
 from services.router.core.policies import POLICIES, Weights
+from services.router.core.prefix import block_hashes, prompt_bytes
 from services.router.core.table import WorkerTable
 from services.router.core.worker import Hello, Load
 
@@ -44,6 +45,16 @@ def test_a_prompt_goes_where_its_prefix_is_and_says_so() -> None:
     again = place(own, chat("a" * 4000 + "b" * 400))
     assert again.worker is first.worker
     assert again.why == "prefix_aware: 81 % of the prompt cached, 0 in flight"
+
+
+def test_an_adapters_prompts_have_prefixes_of_their_own() -> None:
+    own = placer(workers=0)
+    own._table.announce("w0", "a:0", 0.0)
+    own._table.link_up("w0", Hello("w0", "one", "m", "fake", 6, 0, 100_000, adapters=("fr",)), 0.0)
+    model, adapter = own.need(chat("a" * 4000)), own.need(replace(chat("a" * 4000), model="fr"))
+    assert model.hashes == block_hashes(prompt_bytes(chat("a" * 4000)))
+    assert adapter.hashes == block_hashes(prompt_bytes(chat("a" * 4000)), "fr")
+    assert not set(model.hashes) & set(adapter.hashes)
 
 
 def test_the_load_is_reserved_at_the_pick() -> None:

@@ -40,6 +40,8 @@ def failed(kind: FailureKind) -> Failure:
         pytest.param(failed(FailureKind.FULL), 0, 2, Retry(), id="full is no failure that could be one too many"),
         pytest.param(failed(FailureKind.STALLED), 2, 0, Resume("t"), id="hung"),
         pytest.param(failed(FailureKind.DRAINED), 2, 0, Resume("t"), id="drained"),
+        pytest.param(failed(FailureKind.BROKEN), 2, 0, Resume("t"), id="engine is started anew"),
+        pytest.param(failed(FailureKind.BROKEN), 0, 0, Retry(), id="start met an engine that is started anew"),
         pytest.param(failed(FailureKind.LINK_LOST), 9, 2, Resume("t"), id="tokens since the last failure clear it"),
         pytest.param(
             failed(FailureKind.LINK_LOST), 0, 2, GiveUp(failed(FailureKind.LINK_LOST)), id="attempts are spent"
@@ -75,6 +77,7 @@ def test_tokens_of_an_unnamed_tokenizer_cannot_be_continued() -> None:
         pytest.param(FailureKind.LINK_LOST, 0, False, id="the first lost worker is free"),
         pytest.param(FailureKind.STALLED, 0, False, id="so is the first hung one"),
         pytest.param(FailureKind.DRAINED, 0, False, id="and the first drained one"),
+        pytest.param(FailureKind.BROKEN, 0, False, id="and the first whose engine broke"),
         pytest.param(FailureKind.LINK_LOST, 1, True, id="a request that loses workers may be what kills them"),
         pytest.param(FailureKind.UNAVAILABLE, 0, True, id="a worker that says no"),
         pytest.param(FailureKind.INTERNAL, 0, True, id="a worker that breaks"),

@@ -42,6 +42,34 @@ def test_link_that_comes_back_is_no_restart() -> None:
     assert up(table, now_s=3.0).restarts == 0
 
 
+def test_a_broken_engine_is_suspect_until_it_works_and_may_then_be_tried_again() -> None:
+    table = WorkerTable(8)
+    known(table)
+    row = up(table)
+    before = row.epoch
+    table.report("w1", Load(broken="no memory"))
+    assert (row.state, row.state_reason) == (WorkerState.SUSPECT, "its engine is broken: no memory")
+    table.suspect("w1", "silent")
+    assert "no memory" in row.state_reason, "the cause goes before what it looks like"
+    table.suspect("w1", "")
+    table.report("w1", Load(broken="still none"))
+    assert (row.state, row.epoch) == (WorkerState.SUSPECT, before)
+    table.report("w1", Load())
+    assert (row.state, row.epoch) == (WorkerState.SERVING, before + 1)
+
+
+def test_adapters_are_names_in_the_table_until_they_are_models() -> None:
+    table = WorkerTable(8)
+    known(table)
+    row = up(table, replace(HELLO, adapters=("a", "b")))
+    assert row.names == ("m", "a", "b")
+    assert [row.serves(name) for name in ("m", "a", "x", "")] == [True, True, False, False]
+    assert (set(table.models), set(table.adapters)) == ({"m", "a", "b"}, {"a", "b"})
+    known(table, "w2", "b:1")
+    up(table, replace(HELLO, worker_id="w2", model="a", adapters=("m",)))
+    assert set(table.adapters) == {"b"}
+
+
 def test_operators_drain_lasts_until_the_process_is_new() -> None:
     table = WorkerTable(8)
     known(table)

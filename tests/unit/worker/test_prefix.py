@@ -41,6 +41,7 @@ def test_an_adapter_has_prefixes_of_its_own() -> None:
     found = prefix_hashes(data, "früh")
     assert found[0] == int.from_bytes(first, "little")
     assert not set(found) & set(prefix_hashes(data))
+    assert found == router.block_hashes(data, "früh"), "the router's half gives the same numbers"
 
 
 def test_token_ids_are_four_bytes_each() -> None:
