@@ -3,7 +3,9 @@
 import typer
 
 from loadtest.load.commands.calibrate import calibrate
+from loadtest.load.commands.compare import compare
 from loadtest.load.commands.replay import replay
+from loadtest.load.commands.report import report
 from loadtest.load.commands.run import run
 from services.cli.group import Commands
 
@@ -18,6 +20,6 @@ def _root() -> None:
 def build() -> typer.Typer:
     """The group with all its commands."""
     app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, callback=_root)
-    for command in (run, replay, calibrate):
+    for command in (run, replay, compare, report, calibrate):
         app.command()(command)
     return app

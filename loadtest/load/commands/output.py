@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from loadtest.load import results, summary
+from loadtest.load.commands import report
 from loadtest.load.results import Outcome
 from loadtest.load.runner import OnTick
 from services.cli import consoles
@@ -32,11 +33,11 @@ def leave(outcome: Outcome, folder: Path, *, as_json: bool = False) -> dict[str,
     """Writes the run's folder and prints its figures; returns what stands in results.json."""
     found = results.as_json(outcome)
     results.write(folder, found)
-    (folder / "summary.md").write_text(summary.markdown(found))
+    report.write(folder, found)
     if as_json:
         typer.echo(json.dumps(found))
     else:
         console = consoles.out()
         console.print(summary.terminal(found))
-        console.print(f"{folder}/{results.FILE}", style="dim")
+        console.print(f"{folder / report.PAGE}", style="dim")
     return found

@@ -1,0 +1,127 @@
+"""One page of HTML that holds everything: what was run, what came of it, and the plots. It loads nothing."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from loadtest.load import plots, summary
+
+_CSS = """
+:root { color-scheme: light; }
+body { font: 14px/1.5 system-ui, sans-serif; color: #1c2126; background: #fff; margin: 2rem auto; max-width: 58rem;
+  padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
+code { background: #f1f3f5; padding: .1rem .3rem; border-radius: 3px; overflow-wrap: anywhere; }
+table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #e3e6ea; }
+th:first-child, td:first-child { text-align: left; }
+.quiet { color: #6a727b; } .bad { color: #c23b3b; }
+.tiles { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1rem 0; }
+.tile { border: 1px solid #e3e6ea; border-radius: 6px; padding: .5rem .9rem; min-width: 7.5rem; }
+.tile b { display: block; font-size: 1.25rem; } svg { max-width: 100%; height: auto; }
+"""
+
+
+def page(run: Mapping[str, Any]) -> str:
+    """The page of one run's results.json."""
+    rates = {phase["group"]: phase["rate_per_s"] for phase in run["scenario"]["phases"]}
+    groups = [(rates[name], group) for name, group in run["groups"].items() if name in rates]
+    parts = [_head(run), _tiles(run), _warnings(run)]
+    parts += [_section("Latency by percentile", plots.distributions(run)), _times(run)]
+    parts += [_section("Timeline", plots.timeline(run))]
+    parts += [_section("By rate", svg) for svg in (plots.by_rate(groups),) if svg]
+    parts += [_section("Workers", svg) for svg in (plots.workers(run),) if svg]
+    parts += [_counts(run), _phases(run), _errors(run), _about(run)]
+    title = escape(run["name"])
+    head = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_CSS}</style></head>'
+    )
+    return f"{head}<body>{''.join(parts)}</body></html>\n"
+
+
+def _head(run: Mapping[str, Any]) -> str:
+    when = f"{run['began_at']} · {run['elapsed_s']:.0f} s · commit {run['commit'] or 'unknown'}"
+    return (
+        f"<h1>{escape(run['name'])}</h1><p><code>{escape(run['command'])}</code></p>"
+        f'<p class="quiet">{escape(when)}<br>{escape(run["machine"]["description"])}</p>'
+    )
+
+
+def _tiles(run: Mapping[str, Any]) -> str:
+    whole = run["whole"]
+    lost = whole["lost_tokens"] + whole["missing_tokens"] + whole["repeated_tokens"]
+    tiles = [
+        (f"{whole['rate_per_s']:g}/s", "requests"),
+        (f"{whole['tokens_per_s']:,.0f}/s", "tokens"),
+        (f"{whole['error_share'] * 100:.2f} %", "failed"),
+        (str(lost), "tokens lost or repeated"),
+    ]
+    for key, name in (("ttft", "TTFT"), ("itl", "ITL")):
+        if one := whole["times"].get(key):
+            tiles += [(f"{summary.number(one[column])} ms", f"{name} {column[:-3]}") for column in ("p50_ms", "p99_ms")]
+    if any(value is not None for value in run["scenario"]["objectives"].values()):
+        tiles.append((f"{whole['goodput_per_s']:g}/s", "good answers"))
+    cells = "".join(f'<div class="tile"><b>{escape(value)}</b>{escape(name)}</div>' for value, name in tiles)
+    return f'<div class="tiles">{cells}</div>'
+
+
+def _warnings(run: Mapping[str, Any]) -> str:
+    return "".join(f'<p class="bad">{escape(warning)}</p>' for warning in run["generator"]["warnings"])
+
+
+def _section(title: str, content: str) -> str:
+    return f"<h2>{escape(title)}</h2>{content}" if content else ""
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _times(run: Mapping[str, Any]) -> str:
+    header = ["ms", *(column.removesuffix("_ms") for column in summary.COLUMNS), "count"]
+    rows = [
+        [name, *(summary.number(one[column]) for column in summary.COLUMNS), f"{one['count']:,}"]
+        for key, name, _ in summary.ROWS
+        if (one := run["whole"]["times"].get(key))
+    ]
+    words = "; ".join(f"{name}: {what}" for key, name, what in summary.ROWS if key in run["whole"]["times"])
+    return _table(header, rows) + f'<p class="quiet">{escape(words)}.</p>'
+
+
+def _counts(run: Mapping[str, Any]) -> str:
+    return _section("Answers", _table(("", ""), summary.counts(run)))
+
+
+def _phases(run: Mapping[str, Any]) -> str:
+    if len(run["groups"]) < 2:
+        return ""
+    header = ("phase", "sent/s", "failed %", "TTFT p50", "TTFT p99", "ITL p50", "ITL p99", "tokens/s", "good/s")
+    return _section(
+        "Phases", _table(header, [[name, *summary.group_cells(one)] for name, one in run["groups"].items()])
+    )
+
+
+def _errors(run: Mapping[str, Any]) -> str:
+    rows = [
+        (code, str(count), next(iter(run["whole"]["examples"].get(code, [])), "")[:300])
+        for code, count in run["whole"]["codes"].items()
+        if code != "OK"
+    ]
+    return _section("What failed", _table(("code", "answers", "for example"), rows)) if rows else ""
+
+
+def _about(run: Mapping[str, Any]) -> str:
+    generator = run["generator"]
+    rows = [
+        ("generator", f"{generator['core_share']:.0%} of a core, {generator['us_per_token']:g} µs a token"),
+        ("its loop late, p99", f"{summary.number(generator['loop_late']['p99_ms'])} ms"),
+        ("target", run["target"]),
+        ("transport", run["scenario"]["transport"]),
+        ("prompt / answer tokens", f"{run['scenario']['prompt_tokens']} / {run['scenario']['max_tokens']}"),
+        ("arrivals", run["scenario"]["arrivals"]),
+        ("system", run["machine"]["system"]),
+        ("load average when written", ", ".join(f"{value:.1f}" for value in run["machine"]["load_average"])),
+    ]
+    return _section("How it was measured", _table(("", ""), rows))
