@@ -29,33 +29,34 @@ class EmbedderClient:
         self._address = address
         self._timeout_s = timeout_s
         self._now = now
-        self._model: tuple[float, EmbeddingModel] | None = None
+        self._models: dict[str, tuple[float, EmbeddingModel]] = {}
 
     def __repr__(self) -> str:
         return f"EmbedderClient({self._address})"
 
-    async def model(self) -> EmbeddingModel:
-        """What the embedder serves, asked anew every few seconds."""
-        if self._model and self._now() - self._model[0] < _MODEL_TTL_S:
-            return self._model[1]
+    async def model(self, name: str = "") -> EmbeddingModel:
+        """What the embedder serves under that name, asked anew every few seconds."""
+        known = self._models.get(name)
+        if known and self._now() - known[0] < _MODEL_TTL_S:
+            return known[1]
         with self._errors():
-            found = await self._stub.GetModel(embedder_pb2.GetModelRequest(), timeout=self._timeout_s)
+            found = await self._stub.GetModel(embedder_pb2.GetModelRequest(model=name), timeout=self._timeout_s)
         model = EmbeddingModel(found.model, found.fingerprint, found.dimensions)
-        self._model = (self._now(), model)
+        self._models[name] = (self._now(), model)
         return model
 
-    async def embed_query(self, text: str) -> bytes:
+    async def embed_query(self, text: str, model: str = "") -> bytes:
         """The vector of a text to search with."""
-        request = embedder_pb2.EmbedRequest(texts=[text], purpose=embedder_pb2.PURPOSE_QUERY)
+        request = embedder_pb2.EmbedRequest(model=model, texts=[text], purpose=embedder_pb2.PURPOSE_QUERY)
         with self._errors():
             response = await self._stub.Embed(request, timeout=self._timeout_s)
         return _vector(response.embeddings[0])
 
-    async def embed_passages(self, texts: Sequence[str]) -> list[bytes]:
+    async def embed_passages(self, texts: Sequence[str], model: str = "") -> list[bytes]:
         """The vectors of texts to be found, in order."""
         vectors: dict[int, bytes] = {}
         with self._errors():
-            call: Any = self._stub.StreamEmbed(_passages(texts))
+            call: Any = self._stub.StreamEmbed(_passages(texts, model))
             try:
                 while len(vectors) < len(texts):
                     async with asyncio.timeout(self._timeout_s):
@@ -81,11 +82,11 @@ class EmbedderClient:
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            self._model = None
+            self._models.clear()
             raise self._away(error.details() or "") if error.code() in _AWAY else from_rpc(error) from error
 
     def _away(self, why: str) -> Unavailable:
-        self._model = None
+        self._models.clear()
         return Unavailable(
             f"the embedder at {self._address} is away ({why}); try again when it is back",
             reason="EMBEDDER_AWAY",
@@ -93,9 +94,9 @@ class EmbedderClient:
         )
 
 
-async def _passages(texts: Sequence[str]) -> AsyncIterator[embedder_pb2.StreamEmbedRequest]:
+async def _passages(texts: Sequence[str], model: str) -> AsyncIterator[embedder_pb2.StreamEmbedRequest]:
     for index, text in enumerate(texts):
-        yield embedder_pb2.StreamEmbedRequest(index=index, text=text, purpose=embedder_pb2.PURPOSE_PASSAGE)
+        yield embedder_pb2.StreamEmbedRequest(index=index, text=text, purpose=embedder_pb2.PURPOSE_PASSAGE, model=model)
 
 
 def _vector(embedding: embedder_pb2.Embedding) -> bytes:

@@ -25,7 +25,7 @@ class RetrieverMetrics:
         )
         self.search_seconds = Histogram(
             "weft_retriever_search_seconds",
-            "Time of one search in each stage: embed, store.",
+            "Time of one search in each stage: embed, store, rerank.",
             ["mode", "stage"],
             buckets=_STAGE_BUCKETS,
             registry=registry,

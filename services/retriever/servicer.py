@@ -1,26 +1,24 @@
-"""RetrieverService on the wire: streams, deadlines and limits. What is done with documents stands elsewhere."""
+"""RetrieverService on the wire: each RPC is passed to the part that does it. What is done there stands elsewhere."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc.aio
 
 from services.kit.clock import Now
-from services.kit.errors import NotFound, WeftError
+from services.kit.errors import WeftError
 from services.kit.settings.retriever import RetrieverSettings
 from services.retriever import convert
-from services.retriever.core.naming import document_id_for
-from services.retriever.document import Document, IndexInfo, Outcome
-from services.retriever.ingest import Ingest, Ingested
-from services.retriever.ports import Store
+from services.retriever.absence import no_document
+from services.retriever.index_calls import IndexCalls
+from services.retriever.ingest_calls import IngestCalls
+from services.retriever.library import IndexLibrary
 from services.retriever.search import Search
+from services.retriever.together import together
 from weft.retriever.v1 import retriever_pb2 as pb
 from weft.retriever.v1 import retriever_pb2_grpc
-
-_SEARCHES_PER_STREAM = 64
-# Answers of one ingest stream that may wait for the client to read them; beyond it, no more documents are taken.
-_UNREAD_PER_STREAM = 256
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -28,60 +26,32 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     """Answers every RPC of the service."""
 
-    def __init__(self, settings: RetrieverSettings, ingest: Ingest, search: Search, store: Store, now: Now) -> None:
+    def __init__(
+        self,
+        settings: RetrieverSettings,
+        ingest: IngestCalls,
+        indexes: IndexCalls,
+        search: Search,
+        library: IndexLibrary,
+        now: Now,
+    ) -> None:
         self._settings = settings
         self._ingest = ingest
+        self._indexes = indexes
         self._search = search
-        self._store = store
+        self._library = library
         self._now = now
-        # Bounds the documents in memory over all streams; beyond it, flow control holds the clients.
-        self._slots = asyncio.Semaphore(settings.max_documents_in_flight)
-
-    # The stubs' types know only handlers that yield. gRPC takes this form too, and it ends cleanly when cancelled.
-    async def IngestDocuments(  # type: ignore[override] # it writes to the context
-        self, request_iterator: AsyncIterator[pb.IngestDocumentsRequest], context: Context
-    ) -> None:
-        """Takes documents as there is room for them, and answers each when it is done."""
-        writing, unread = asyncio.Lock(), asyncio.Semaphore(_UNREAD_PER_STREAM)
-
-        async def answer(ingesting: asyncio.Task[pb.IngestDocumentsResponse]) -> None:
-            response = await ingesting
-            async with writing:
-                await context.write(response)
-
-        async def all_of_them(group: asyncio.TaskGroup) -> None:
-            position = 0
-            async for request in request_iterator:
-                index = convert.to_index(request.index)
-                document = convert.to_document(request.document, self._settings)
-                await unread.acquire()
-                await self._slots.acquire()
-                ingesting = group.create_task(self._one(position, index, request.document, document))
-                # A task that is cancelled before its first step runs no `finally`; this runs whatever becomes of it.
-                # The slot is free before the answer is written, so a client that reads slowly holds up nobody else.
-                ingesting.add_done_callback(lambda _: self._slots.release())
-                group.create_task(answer(ingesting)).add_done_callback(lambda _: unread.release())
-                position += 1
-
-        await _together(all_of_them)
-
-    async def _one(self, position: int, index: str, message: pb.Document, document: Any) -> pb.IngestDocumentsResponse:
-        if isinstance(document, Document):
-            found = await self._ingest.run(index, document)
-            return convert.from_ingested(position, message, document.document_id, found)
-        document_id = message.document_id or (document_id_for(message.source) if message.source else "")
-        return convert.from_ingested(position, message, document_id, Ingested(Outcome.FAILED, failure=document))
 
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
         """One search, under the caller's deadline and the settings' limit."""
         return await self._find(request, context)
 
-    # As above: a handler that writes.
+    # The stubs' types know only handlers that yield. gRPC takes this form too, and it ends cleanly when cancelled.
     async def StreamSearch(  # type: ignore[override] # it writes to the context
         self, request_iterator: AsyncIterator[pb.StreamSearchRequest], context: Context
     ) -> None:
         """Searches side by side, each answered when it is done."""
-        writing, slots = asyncio.Lock(), asyncio.Semaphore(_SEARCHES_PER_STREAM)
+        writing, slots = asyncio.Lock(), asyncio.Semaphore(self._settings.max_stream_searches)
 
         async def one(request: pb.StreamSearchRequest) -> None:
             response = pb.StreamSearchResponse(number=request.number)
@@ -98,59 +68,127 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
                 await slots.acquire()
                 group.create_task(one(request))
 
-        await _together(all_of_them)
+        await together(all_of_them)
 
     async def _find(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
         started_s = self._now()
         query = convert.to_query(request, self._settings)
         remaining_s = context.time_remaining()
         limit_s = self._settings.search_timeout_s
-        passages = await self._search.run(query, limit_s if remaining_s is None else min(limit_s, remaining_s))
-        return convert.from_passages(passages, self._now() - started_s)
+        found = await self._search.run(query, limit_s if remaining_s is None else min(limit_s, remaining_s))
+        return convert.from_found(found, self._now() - started_s)
+
+    async def ListDocuments(self, request: pb.ListDocumentsRequest, context: Context) -> pb.ListDocumentsResponse:
+        """A page of an index's documents."""
+        wanted, after, limit = convert.to_document_page(request, self._settings)
+        records = await self._library.records(convert.to_index(request.index), wanted, after, limit)
+        return pb.ListDocumentsResponse(
+            documents=map(convert.from_record, records),
+            next_page_token=records[-1].document_id if len(records) == limit else "",
+        )
 
     async def GetDocument(self, request: pb.GetDocumentRequest, context: Context) -> pb.GetDocumentResponse:
         """One document's record."""
         index, document_id = convert.to_index(request.index), convert.to_document_id(request.document_id)
-        record = await self._store.record(index, document_id)
+        record = await self._library.record(index, document_id)
         if record is None:
-            raise NotFound(
-                f"there is no document {document_id} in the index {index}",
-                reason="DOCUMENT_NOT_FOUND",
-                field="document_id",
-            )
+            raise no_document(index, document_id)
         return pb.GetDocumentResponse(document=convert.from_record(record))
 
     async def DeleteDocument(self, request: pb.DeleteDocumentRequest, context: Context) -> pb.DeleteDocumentResponse:
         """Deletes one document."""
         index, document_id = convert.to_index(request.index), convert.to_document_id(request.document_id)
-        return pb.DeleteDocumentResponse(deleted_chunks=await self._store.delete_document(index, document_id))
+        return pb.DeleteDocumentResponse(deleted_chunks=await self._library.delete_document(index, document_id))
+
+    async def CreateIndex(self, request: pb.CreateIndexRequest, context: Context) -> pb.CreateIndexResponse:
+        """Creates an empty index."""
+        return await self._indexes.create(request)
+
+    async def UpdateIndex(self, request: pb.UpdateIndexRequest, context: Context) -> pb.UpdateIndexResponse:
+        """Changes how an index is searched."""
+        return await self._indexes.update(request)
+
+    async def ReembedIndex(
+        self, request: pb.ReembedIndexRequest, context: Context
+    ) -> AsyncIterator[pb.ReembedIndexResponse]:
+        """Embeds an index anew; progress until it is done."""
+        async with aclosing(self._indexes.reembed(request)) as responses:
+            async for response in responses:
+                yield response
 
     async def GetIndex(self, request: pb.GetIndexRequest, context: Context) -> pb.GetIndexResponse:
         """One index's numbers."""
-        return pb.GetIndexResponse(index=convert.from_index(await self._index(convert.to_index(request.index))))
+        return await self._indexes.get(request)
 
     async def ListIndexes(self, request: pb.ListIndexesRequest, context: Context) -> pb.ListIndexesResponse:
         """Every index."""
-        return pb.ListIndexesResponse(indexes=map(convert.from_index, await self._store.indexes()))
+        return await self._indexes.list()
 
     async def DeleteIndex(self, request: pb.DeleteIndexRequest, context: Context) -> pb.DeleteIndexResponse:
         """Deletes one index."""
-        documents = await self._store.delete_index(convert.to_index(request.index))
-        return pb.DeleteIndexResponse(deleted_documents=documents)
+        return await self._indexes.delete(request)
 
-    async def _index(self, name: str) -> IndexInfo:
-        for info in await self._store.indexes():
-            if info.name == name:
-                return info
-        raise NotFound(
-            f"there is no index {name}; ingest a document to make it", reason="INDEX_NOT_FOUND", field="index"
-        )
+    async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.SetAliasResponse:
+        """Lets another name stand for an index."""
+        return await self._indexes.set_alias(request)
 
+    async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Context) -> pb.DeleteAliasResponse:
+        """Forgets an alias."""
+        return await self._indexes.delete_alias(request)
 
-async def _together(work: Any) -> None:
-    """Runs `work` with a task group. The first failure cancels the rest and is raised by itself, without its group."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            await work(group)
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from failures
+    async def CreateSnapshot(self, request: pb.CreateSnapshotRequest, context: Context) -> pb.CreateSnapshotResponse:
+        """Copies an index to a file."""
+        return await self._indexes.create_snapshot(request)
+
+    async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Context) -> pb.ListSnapshotsResponse:
+        """Every snapshot."""
+        return await self._indexes.list_snapshots(request)
+
+    async def RestoreSnapshot(self, request: pb.RestoreSnapshotRequest, context: Context) -> pb.RestoreSnapshotResponse:
+        """Makes an index from a snapshot."""
+        return await self._indexes.restore_snapshot(request)
+
+    async def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest, context: Context) -> pb.DeleteSnapshotResponse:
+        """Deletes a snapshot."""
+        return await self._indexes.delete_snapshot(request)
+
+    async def IngestDocuments(  # type: ignore[override] # as above: it writes to the context
+        self, request_iterator: AsyncIterator[pb.IngestDocumentsRequest], context: Context
+    ) -> None:
+        """Ingests a stream of documents."""
+        await self._ingest.IngestDocuments(request_iterator, context)
+
+    async def StartIngest(self, request: pb.StartIngestRequest, context: Context) -> pb.StartIngestResponse:
+        """Starts a job that ingests what URIs name."""
+        return await self._ingest.StartIngest(request, context)
+
+    async def WatchIngest(
+        self, request: pb.WatchIngestRequest, context: Context
+    ) -> AsyncIterator[pb.WatchIngestResponse]:
+        """A job's progress until it is over."""
+        watching: Any = self._ingest.WatchIngest(request, context)
+        async with aclosing(watching) as responses:
+            async for response in responses:
+                yield response
+
+    async def ListIngests(self, request: pb.ListIngestsRequest, context: Context) -> pb.ListIngestsResponse:
+        """Every job."""
+        return await self._ingest.ListIngests(request, context)
+
+    async def CancelIngest(self, request: pb.CancelIngestRequest, context: Context) -> pb.CancelIngestResponse:
+        """Stops a job."""
+        return await self._ingest.CancelIngest(request, context)
+
+    async def ListQuarantine(self, request: pb.ListQuarantineRequest, context: Context) -> pb.ListQuarantineResponse:
+        """Documents that could not be ingested."""
+        return await self._ingest.ListQuarantine(request, context)
+
+    async def RetryQuarantine(  # type: ignore[override] # as above: it writes to the context
+        self, request: pb.RetryQuarantineRequest, context: Context
+    ) -> None:
+        """Tries quarantined documents again."""
+        await self._ingest.RetryQuarantine(request, context)
+
+    async def ClearQuarantine(self, request: pb.ClearQuarantineRequest, context: Context) -> pb.ClearQuarantineResponse:
+        """Forgets quarantined documents."""
+        return await self._ingest.ClearQuarantine(request, context)

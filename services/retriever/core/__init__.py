@@ -1,1 +1,1 @@
-"""What the retriever decides: names, chunk borders, fusion. Values in, values out; no I/O."""
+"""What the retriever decides: names, chunk borders, filters, fusion, diversity. Values in, values out; no I/O."""

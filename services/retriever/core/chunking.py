@@ -1,7 +1,7 @@
 """Cuts a document's text into chunks of a bounded number of tokens, at good places. Offsets are exact; no I/O."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 Span = tuple[int, int]
@@ -18,6 +18,9 @@ _CLOSERS = "\"')]”’»"
 _PIECE_CHARS = 100
 # Runs of blanks are no tokens; with this bound a chunk of few tokens stays short in characters.
 _CHARS_PER_TOKEN = 16
+# A tokeniser takes hundreds of bytes for each character, and more than twice as long for twice as many: a section is
+# tokenised in parts of about this length, between which no chunk reaches across.
+_PART_CHARS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def cut(
     """
     if overlap_tokens * 2 > chunk_tokens:
         raise ValueError("overlap_tokens must not exceed half of chunk_tokens")
-    for section in _sections(blocks):
+    for section in _parts(text, _sections(blocks)):
         units = _units(text, section, tokenise)
         for first, last in _windows(units, chunk_tokens, overlap_tokens):
             yield Cut(units.starts[first], units.ends[last - 1], section[-1].heading_path, units.pages[first])
@@ -76,6 +79,30 @@ def _sections(blocks: Sequence[Block]) -> Iterator[list[Block]]:
             waiting = []
     if waiting:
         yield waiting
+
+
+def _parts(text: str, sections: Iterator[list[Block]]) -> Iterator[list[Block]]:
+    """The sections, those that are too long in parts; a block that is too long itself is divided between words."""
+    for section in sections:
+        part: list[Block] = []
+        for block in section:
+            for piece in _pieces(text, block):
+                if part and piece.end - part[0].start > _PART_CHARS:
+                    yield part
+                    part = []
+                part.append(piece)
+        yield part
+
+
+def _pieces(text: str, block: Block) -> Iterator[Block]:
+    start = block.start
+    while block.end - start > _PART_CHARS:
+        # The last blank of the second half; a word without end is cut where it is.
+        end = max(text.rfind(blank, start + _PART_CHARS // 2, start + _PART_CHARS) for blank in ("\n", " ", "\t"))
+        end = end if end > start else start + _PART_CHARS
+        yield replace(block, start=start, end=end)
+        start = end
+    yield replace(block, start=start)
 
 
 def _units(text: str, section: Sequence[Block], tokenise: Tokenise) -> _Units:

@@ -44,3 +44,13 @@ def _scaled(scores: Ranking) -> dict[str, float]:
     variance = math.fsum((score - mean) ** 2 for score in scores.values()) / (count - 1) if count > 1 else 0.0
     low, width = mean - _SPREAD * math.sqrt(variance), 2 * _SPREAD * math.sqrt(variance)
     return {key: (score - low) / width if width > 0.0 else 0.5 for key, score in scores.items()}
+
+
+def fused(dense: Ranking | None, words: Ranking | None, fuse: Fuse, keep: int) -> list[tuple[str, float]]:
+    """The best `keep` keys with their scores. A search that was not asked for is None; the other's scores then stay."""
+    scores = dict(dense or words or {}) if dense is None or words is None else fuse([dense, words])
+    return [(key, scores[key]) for key in ranked(scores)[:keep]]
+
+
+FUSIONS: Mapping[str, Fuse] = {"dbsf": dbsf, "rrf": rrf}
+"""By the settings' names."""

@@ -1,1 +1,1 @@
-"""Where passages are kept and found: Qdrant, embedded in a child process of its own."""
+"""Stores behind one port: Qdrant embedded, a Qdrant server, Postgres with pgvector."""

@@ -96,7 +96,7 @@ class Retriever:
         (found,) = (
             child
             for child in psutil.Process().children()
-            if "services.retriever.stores.qdrant_child" in child.cmdline()
+            if "services.retriever.stores.edge.process" in child.cmdline()
         )
         return found
 

@@ -1,6 +1,6 @@
 """What the store cannot do, as an exception within its process; over the pipe it becomes `Refused`."""
 
-from services.retriever.stores.operations import Refused
+from services.retriever.stores.edge.operations import Refused
 
 INVALID_ARGUMENT = 3
 NOT_FOUND = 5

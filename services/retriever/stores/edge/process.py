@@ -2,26 +2,18 @@
 
 import pickle
 import sys
-from pathlib import Path
 
-from services.retriever.core.fusion import dbsf, rrf
 from services.retriever.frames import answer_frames, become_child
-from services.retriever.stores.catalog import Catalog
-from services.retriever.stores.operations import Refused
-from services.retriever.stores.refusal import INTERNAL, Refusal
-from services.retriever.stores.shard import Bm25Settings, SearchSettings
-from services.retriever.stores.start import StoreStart
-
-_FUSIONS = {"dbsf": dbsf, "rrf": rrf}
+from services.retriever.stores.edge.catalog import Catalog
+from services.retriever.stores.edge.operations import Refused
+from services.retriever.stores.edge.refusal import INTERNAL, Refusal
+from services.retriever.stores.edge.start import StoreStart
 
 
 def main() -> int:
     """Argument: a StoreStart as JSON."""
     become_child()
-    start = StoreStart.from_json(sys.argv[1])
-    bm25 = Bm25Settings(start.bm25_language, start.bm25_k, start.bm25_b, start.bm25_average_words)
-    search = SearchSettings(start.candidates, _FUSIONS[start.fusion])
-    catalog = Catalog(Path(start.folder), bm25, search, start.max_indexes, start.hnsw_min_chunks)
+    catalog = Catalog(StoreStart.from_json(sys.argv[1]))
     try:
         answer_frames(lambda frame: (_answer(catalog, frame), True))
     finally:

@@ -6,14 +6,10 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class StoreStart:
-    """The indexes' folder, and the settings of the same names."""
+    """The collections' folder, and the settings of the same names."""
 
     folder: str
-    max_indexes: int
     hnsw_min_chunks: int
-    candidates: int
-    fusion: str
-    bm25_language: str
     bm25_k: float
     bm25_b: float
     bm25_average_words: float

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -15,27 +15,32 @@ from services.kit.clock import Now
 from services.kit.errors import Exhausted, Unavailable, error_for
 from services.kit.settings.retriever import RetrieverSettings
 from services.retriever.child import Child, ChildGone, ChildSlow
-from services.retriever.document import EmbeddingModel, IndexInfo, Passage, Query, Record
-from services.retriever.stores.operations import (
+from services.retriever.document import Counts, Filter, Hit, Probe, Record, Spec, Vectored
+from services.retriever.stores.edge.graph import GraphBuilder
+from services.retriever.stores.edge.operations import (
     READS,
     Abandon,
     Add,
     Commit,
-    DeleteDocument,
-    DeleteIndex,
+    Create,
+    Delete,
+    Drop,
     FindRecord,
     Flush,
-    ListIndexes,
+    ListCollections,
+    ListRecords,
     Operation,
+    ReadChunks,
     Refused,
     Search,
-    Vectored,
+    Write,
 )
-from services.retriever.stores.start import StoreStart
+from services.retriever.stores.edge.start import StoreStart
+from services.retriever.stores.state_file import StateFile
 
-_MODULE = "services.retriever.stores.qdrant_child"
-# Opening large indexes, replaying their logs and building vector graphs all happen before it is ready.
-_START_TIMEOUT_S = 600.0
+_MODULE = "services.retriever.stores.edge.process"
+# Opening large indexes and replaying their logs happen before it is ready.
+_START_TIMEOUT_S = 300.0
 _STOP_GRACE_S = 10.0
 _RESTART_DELAY_S = 0.2
 _MAX_RESTART_DELAY_S = 5.0
@@ -53,14 +58,17 @@ class _Waiting:
     answer: asyncio.Future[Any] = field(compare=False)
 
 
-class QdrantStore:
-    """Implements the ports Catalog, Writer and Searcher. `start` before use, `close` after."""
+class EdgeStore:
+    """Implements the port Store. `start` before use, `close` after. Graphs are built by processes of their own."""
 
     def __init__(self, data_dir: Path, settings: RetrieverSettings, now: Now, on_restart: Callable[[], None]) -> None:
         self._settings = settings
         self._now = now
         self._on_restart = on_restart
-        self._arguments = [_start_of(data_dir, settings).to_json()]
+        folder = (data_dir / "indexes").resolve()
+        self._arguments = [_start_of(folder, settings).to_json()]
+        self._state = StateFile(folder / "library.json")
+        self._graphs = GraphBuilder(self._do, folder)
         # Bounded by store_queue_limit in `_do`; a death's notice must always find room.
         self._queue: asyncio.PriorityQueue[_Waiting] = asyncio.PriorityQueue()
         self._numbers = count()
@@ -71,7 +79,7 @@ class QdrantStore:
         self._log = structlog.get_logger("store")
 
     def __repr__(self) -> str:
-        return f"QdrantStore({self._child!r} waiting={self._queue.qsize()})"
+        return f"EdgeStore({self._child!r} waiting={self._queue.qsize()})"
 
     @property
     def ready(self) -> bool:
@@ -90,10 +98,12 @@ class QdrantStore:
             raise Unavailable(f"the store does not start: {error}; its log says why", reason="STORE_AWAY") from error
         self._set_ready(True)
         self._task = asyncio.create_task(self._run(self._child), name="store")
+        self._graphs.start()
 
     async def close(self) -> None:
         """Lets the process write everything down and end."""
         self._set_ready(False)
+        await self._graphs.close()
         if self._task:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -103,43 +113,69 @@ class QdrantStore:
             self._child = None
         self._refuse_all("the store is closed")
 
-    async def indexes(self) -> list[IndexInfo]:
-        """Every index, by name."""
-        found: list[IndexInfo] = await self._do(ListIndexes())
+    async def load_state(self) -> bytes:
+        """What `save_state` kept last."""
+        return await asyncio.to_thread(self._state.load)
+
+    async def save_state(self, state: bytes) -> None:
+        """Keeps the library's state."""
+        await asyncio.to_thread(self._state.save, state)
+
+    async def collections(self) -> Mapping[str, Counts]:
+        """Every collection's numbers."""
+        found: dict[str, Counts] = await self._do(ListCollections())
         return found
 
-    async def record(self, index: str, document_id: str) -> Record | None:
-        """A document's record. Raises NotFound where the index does not exist."""
-        found: Record | None = await self._do(FindRecord(index, document_id))
+    async def create(self, collection: str, spec: Spec) -> None:
+        """Makes an empty one."""
+        await self._do(Create(collection, spec))
+
+    async def drop(self, collection: str) -> None:
+        """Deletes it."""
+        await self._do(Drop(collection))
+
+    async def record(self, collection: str, document_id: str) -> Record | None:
+        """A document's record."""
+        found: Record | None = await self._do(FindRecord(collection, document_id))
         return found
 
-    async def add(self, index: str, model: EmbeddingModel, record: Record, chunks: Sequence[Vectored]) -> None:
+    async def records(self, collection: str, wanted: Filter, after: str, limit: int) -> list[Record]:
+        """Documents by id."""
+        found: list[Record] = await self._do(ListRecords(collection, wanted, after, limit))
+        return found
+
+    async def chunks(self, collection: str, document_id: str, after: str, limit: int) -> list[Vectored]:
+        """A document's chunks by id."""
+        found: list[Vectored] = await self._do(ReadChunks(collection, document_id, after, limit))
+        return found
+
+    async def add(self, collection: str, record: Record, chunks: Sequence[Vectored]) -> None:
         """Keeps chunks unseen until `commit`."""
-        await self._do(Add(index, model, record, tuple(chunks)))
+        await self._write(Add(collection, record, tuple(chunks)))
 
-    async def commit(self, index: str, model: EmbeddingModel, record: Record, chunks: Sequence[Vectored]) -> bool:
+    async def commit(self, collection: str, record: Record, chunks: Sequence[Vectored]) -> bool:
         """Keeps the last chunks and the record, on disk when it returns. Returns whether it replaced a document."""
-        replaced: bool = await self._do(Commit(index, model, record, tuple(chunks)))
+        replaced: bool = await self._write(Commit(collection, record, tuple(chunks)))
+        self._graphs.look()
         return replaced
 
-    async def abandon(self, index: str, document_id: str) -> None:
+    async def abandon(self, collection: str, document_id: str) -> None:
         """Drops what was added and not committed."""
-        await self._do(Abandon(index, document_id))
+        await self._write(Abandon(collection, document_id))
 
-    async def delete_document(self, index: str, document_id: str) -> int:
+    async def delete(self, collection: str, document_id: str) -> int:
         """Deletes it; returns its chunks. Raises NotFound."""
-        chunks: int = await self._do(DeleteDocument(index, document_id))
+        chunks: int = await self._write(Delete(collection, document_id))
         return chunks
 
-    async def delete_index(self, index: str) -> int:
-        """Deletes it; returns its documents. Raises NotFound."""
-        documents: int = await self._do(DeleteIndex(index))
-        return documents
+    async def search(self, collection: str, probe: Probe) -> list[Hit]:
+        """What was found, best first."""
+        hits: list[Hit] = await self._do(Search(collection, probe))
+        return hits
 
-    async def search(self, query: Query, vector: bytes, fingerprint: str) -> list[Passage]:
-        """The best passages. Raises NotFound, or InvalidArgument where the vector is another model's."""
-        passages: list[Passage] = await self._do(Search(query, vector, fingerprint))
-        return passages
+    async def _write(self, operation: Write) -> Any:
+        await self._graphs.writable(operation.collection)
+        return await self._do(operation)
 
     async def _do(self, operation: Operation) -> Any:
         if self._away:
@@ -244,14 +280,10 @@ def _unavailable(why: str) -> Unavailable:
     return Unavailable(f"{why}; try again", reason="STORE_AWAY", retry_delay_s=_RETRY_DELAY_S)
 
 
-def _start_of(data_dir: Path, settings: RetrieverSettings) -> StoreStart:
+def _start_of(folder: Path, settings: RetrieverSettings) -> StoreStart:
     return StoreStart(
-        folder=str((data_dir / "indexes").resolve()),
-        max_indexes=settings.max_indexes,
+        folder=str(folder),
         hnsw_min_chunks=settings.hnsw_min_chunks,
-        candidates=settings.candidates,
-        fusion=settings.fusion,
-        bm25_language=settings.bm25_language,
         bm25_k=settings.bm25_k,
         bm25_b=settings.bm25_b,
         bm25_average_words=settings.bm25_average_words,
