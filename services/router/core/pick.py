@@ -178,7 +178,7 @@ def filtered(worker: Worker, wanted: Wanted) -> Lost:
 
 
 def refusal(reasons: Set[Lost], wanted: Wanted) -> Refusal:
-    """Why nobody was chosen: full where anyone is, else suspect, else what nobody can do, else all tried, else away."""
+    """Why nobody was chosen: what none of them can ever do; else full where anyone is, else suspect, tried, or away."""
     return Refusal(_kind(reasons - {Lost.OTHER_MODEL}), wanted.model, bool(reasons & _PARTICULAR))
 
 

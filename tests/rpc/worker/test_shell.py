@@ -16,6 +16,7 @@ from tests.fakes.engine import ABOUT, FakeEngine
 from tests.rpc.worker.harness import attached, free_port, running_worker
 from weft.chat.v1 import chat_pb2
 from weft.worker.v1 import worker_pb2 as pb
+from weft.worker.v1 import worker_pb2_grpc
 
 ABLE = replace(
     ABOUT,
@@ -64,6 +65,15 @@ async def test_what_is_resumed_and_the_form_reach_the_engine() -> None:
     work = engine.works[0]
     assert (work.resume, work.resume_text) == ((0, 0), "once upon")
     assert work.sampling.structure == Structure(Form.JSON_OBJECT)
+
+
+async def test_a_single_call_resumes_from_text_too() -> None:
+    engine = FakeEngine(TEXT_ONLY)
+    request = pb.GenerateRequest(prompt=pb.Prompt(text="hello"), resume_token_ids=[0], resume_text="once")
+    async with running_worker(open_with=engine.open()) as worker, grpc.aio.insecure_channel(worker.address) as channel:
+        events = [event async for event in worker_pb2_grpc.WorkerServiceStub(channel).Generate(request)]
+    assert [event.delta.index for event in events[1:-1]] == [1, 2, 3]
+    assert (engine.works[0].resume, engine.works[0].resume_text) == ((0,), "once")
 
 
 @pytest.mark.parametrize(
