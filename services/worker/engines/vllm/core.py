@@ -1,0 +1,152 @@
+"""One life of vLLM's engine: started in a process of its own, fed with requests, and read step by step.
+
+It uses vLLM's AsyncLLM for what prepares requests and for the engine's process, and leaves its output processor out:
+that one detokenises, builds an object and wakes a task for each request and step, which is most of what vLLM's own
+front end costs. Here each step is one message, taken as it comes.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.inputs.engine import tokens_input
+from vllm.lora.request import LoRARequest
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.v1.engine import EngineCoreOutputs, EngineCoreRequest
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.detokenizer import IncrementalDetokenizer
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from services.worker.engines.vllm.failure import ModelError
+
+END_LIMIT_S = 10.0
+WARM_UP_TOKENS = 2
+
+__all__ = [
+    "Core",
+    "EngineCoreOutputs",
+    "EngineCoreRequest",
+    "SamplingParams",
+    "StructuredOutputsParams",
+    "known_arguments",
+]
+
+
+def known_arguments() -> frozenset[str]:
+    """The names of vLLM's engine arguments."""
+    return frozenset(AsyncEngineArgs.__dataclass_fields__)
+
+
+class Core:
+    """Made by `launch` on a thread; everything else happens on the event loop that `begin` is called on."""
+
+    def __init__(self, llm: Any) -> None:
+        self._llm = llm
+        self._tasks: Any = None
+        self._sentinels: list[int] = []
+        self.config = llm.vllm_config
+        self.tokenizer = llm.get_tokenizer()
+
+    @classmethod
+    def launch(cls, arguments: dict[str, Any]) -> "Core":
+        """Blocks until the model is loaded. Raises ModelError where the arguments or the model cannot be used."""
+        try:
+            config = AsyncEngineArgs(**arguments).create_engine_config()
+        except Exception as error:
+            # Whatever is wrong with a model's folder or an argument, vLLM raises what it met.
+            raise ModelError(f"vLLM refuses {arguments['model']}: {_first_lines(error)}") from error
+        # A fork would take this process's threads' locks and open sockets along; at a restart gRPC's are among them.
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+        try:
+            return cls(AsyncLLM.from_vllm_config(config))
+        except Exception as error:
+            raise ModelError(f"vLLM cannot load {arguments['model']}: {_first_lines(error)}") from error
+
+    async def begin(self) -> None:
+        """Generates once, so that whatever is compiled or allocated at the first request is behind it."""
+        self._tasks = await self._llm.get_supported_tasks()
+        self._watch()
+        params = SamplingParams(max_tokens=WARM_UP_TOKENS, temperature=0.0, ignore_eos=True, detokenize=False)
+        await self.add(self.prepare("warm-up", [1], params, None))
+        while not any(output.finished for output in (await self.outputs()).outputs):
+            pass
+
+    def _watch(self) -> None:
+        """vLLM looks after its process a few times a second; the end of its process can be heard at once."""
+        manager = self._llm.engine_core.resources.engine_manager
+        loop = asyncio.get_running_loop()
+        for process in getattr(manager, "processes", ()):
+            self._sentinels.append(process.sentinel)
+            loop.add_reader(process.sentinel, self._died)
+
+    def _died(self) -> None:
+        self._unwatch()
+        self._llm.engine_core.outputs_queue.put_nowait(EngineDeadError())
+
+    def _unwatch(self) -> None:
+        loop = asyncio.get_running_loop()
+        for sentinel in self._sentinels:
+            loop.remove_reader(sentinel)
+        self._sentinels.clear()
+
+    def defaults(self) -> dict[str, Any]:
+        """What the model's generation_config.json says of sampling."""
+        found: dict[str, Any] = self.config.model_config.get_diff_sampling_param()
+        return found
+
+    def prepare(self, name: str, ids: list[int], params: Any, adapter: Any) -> Any:
+        """The request as vLLM takes it. Raises what vLLM raises where it is wrong."""
+        request = self._llm.input_processor.process_inputs(
+            name, tokens_input(ids), params, supported_tasks=self._tasks, lora_request=adapter
+        )
+        request.external_req_id = name
+        return request
+
+    async def add(self, request: Any) -> None:
+        """Hands it to the engine."""
+        await self._llm.engine_core.add_request_async(request)
+
+    async def abort(self, names: list[str]) -> None:
+        """The engine stops work on them; an engine that is dead has done so."""
+        with suppress(EngineDeadError):
+            await self._llm.engine_core.abort_requests_async(names)
+
+    async def outputs(self) -> Any:
+        """The next step, as EngineCoreOutputs. Raises EngineDeadError once the engine is no more."""
+        return await self._llm.engine_core.get_output_async()
+
+    def detokenizer(self, request: Any) -> Any:
+        """vLLM's own, for tokenizers whose tokens have no bytes of their own; `decode_next` gives the text."""
+        return IncrementalDetokenizer.from_new_request(self.tokenizer, request)
+
+    async def close(self) -> None:
+        """Ends the engine's process."""
+        self._unwatch()
+        await asyncio.to_thread(self._llm.shutdown, END_LIMIT_S)
+
+
+def to_adapters(folders: dict[str, str]) -> dict[str, Any]:
+    """vLLM's requests for adapters, by name."""
+    return {name: LoRARequest(name, at, folder) for at, (name, folder) in enumerate(folders.items(), 1)}
+
+
+def to_params(values: dict[str, Any], structure: dict[str, Any] | None) -> Any:
+    """Sampling parameters. Raises what vLLM raises where they are wrong."""
+    form = StructuredOutputsParams(**structure) if structure else None
+    return SamplingParams(
+        **values, structured_outputs=form, detokenize=False, output_kind=RequestOutputKind.DELTA, skip_clone=True
+    )
+
+
+def _first_lines(error: BaseException, limit: int = 600) -> str:
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return text[:limit] or type(error).__name__
+
+
+def dead(errors: Iterable[BaseException]) -> bool:
+    """Whether one of them says that the engine is no more."""
+    return any(isinstance(error, EngineDeadError) for error in errors)
