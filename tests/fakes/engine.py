@@ -13,11 +13,14 @@ ABOUT = About("fake", "tale", max_running=4, context_tokens=4096, tokenizer_fing
 
 @dataclass
 class FakeEngine:
-    """Answers at once with `words`, one step each; with `holds` a request only starts, and `break_down` ends it."""
+    """Answers at once with `words`, one step each. With `holds_after` a request stops after so many tokens.
+
+    `break_down` ends those that stopped. One that is `text_only` goes on after the resumed text, in one token.
+    """
 
     about: About = ABOUT
     words: tuple[str, ...] = ("once", " upon", " a", " time")
-    holds: bool = False
+    holds_after: int | None = None
     works: list[Work] = field(default_factory=list)
     sink: Sink = field(init=False)
     broken: str = ""
@@ -40,14 +43,17 @@ class FakeEngine:
         """See Engine."""
         self.works.append(work)
         self.sink(Step(self.load(), started=[Started(work.key, 3)]))
-        if self.holds:
-            self._held.append(work.key)
-            return
-        for index in range(len(work.resume), len(self.words)):
+        first, words = len(work.resume), self.words
+        if first and self.about.text_only:
+            words = (*[""] * first, "".join(words)[len(work.resume_text) :])
+        for index in range(first, len(words)):
+            if index == self.holds_after:
+                self._held.append(work.key)
+                return
             ids = [0] if self.about.text_only else [100 + index]
             self._steps += 1
-            self.sink(Step(self.load(), tokens=[Tokens(work.key, index, ids, self.words[index])]))
-        self.sink(Step(self.load(), ended=[(work.key, Finish(Reason.STOP, 3, 0, len(self.words)))]))
+            self.sink(Step(self.load(), tokens=[Tokens(work.key, index, ids, words[index])]))
+        self.sink(Step(self.load(), ended=[(work.key, Finish(Reason.STOP, 3, 0, len(words)))]))
 
     def break_down(self, why: str) -> None:
         """Every request ends, and no more may come."""

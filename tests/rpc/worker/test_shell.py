@@ -72,7 +72,7 @@ async def test_a_single_call_resumes_from_text_too() -> None:
     request = pb.GenerateRequest(prompt=pb.Prompt(text="hello"), resume_token_ids=[0], resume_text="once")
     async with running_worker(open_with=engine.open()) as worker, grpc.aio.insecure_channel(worker.address) as channel:
         events = [event async for event in worker_pb2_grpc.WorkerServiceStub(channel).Generate(request)]
-    assert [event.delta.index for event in events[1:-1]] == [1, 2, 3]
+    assert [(event.delta.index, event.delta.text) for event in events[1:-1]] == [(1, " upon a time")]
     assert (engine.works[0].resume, engine.works[0].resume_text) == ((0,), "once")
 
 
@@ -156,7 +156,7 @@ async def readyz(port: int) -> tuple[int, str]:
 
 
 async def test_a_broken_engine_is_known_at_once_everywhere_and_so_is_its_return() -> None:
-    engine, admin_port = FakeEngine(holds=True), free_port()
+    engine, admin_port = FakeEngine(holds_after=0), free_port()
     serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
     async with (
         running_worker(open_with=engine.open(), admin_port=admin_port) as worker,
