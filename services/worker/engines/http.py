@@ -212,7 +212,8 @@ class HttpClient:
     def close(self) -> None:
         """Drops the kept connections; requests under way are closed by those who made them."""
         while self._idle:
-            self._idle.pop()[1].transport.abort()
+            _, writer = self._idle.pop()
+            writer.transport.abort()
 
 
 async def _drain(chunks: AsyncGenerator[bytes, None]) -> None:

@@ -1,6 +1,8 @@
 """Runs a GGUF model with llama.cpp in this process: prompts to tokens, tokens to steps, and a slot for each request."""
 
 import asyncio
+import contextlib
+import json
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,10 +11,11 @@ import structlog
 
 from services.kit.errors import Internal, InvalidArgument, Unavailable, WeftError
 from services.worker.engines.gather import Gatherer
+from services.worker.engines.grammar import StructureCheck
+from services.worker.engines.http import HttpClient
 from services.worker.engines.limits import check_room
 from services.worker.engines.llamacpp.gguf import GgufHead
-from services.worker.engines.llamacpp.http import LoopbackClient
-from services.worker.engines.llamacpp.wire import Stop, Token, completion_body, to_chunk
+from services.worker.engines.llamacpp.wire import Stop, Token, completion_body, to_chunk, to_refusal
 from services.worker.ports import (
     About,
     Conversation,
@@ -50,11 +53,12 @@ class _Request:
 class LlamaCppEngine:
     """Admits up to `max_running` requests, each a task that reads its own stream of tokens from llama.cpp."""
 
-    def __init__(self, about: About, head: GgufHead, client: LoopbackClient, sink: Sink) -> None:
+    def __init__(self, about: About, head: GgufHead, client: HttpClient, sink: Sink) -> None:
         self.about = about
         self._pieces = head.pieces
         self._has_template = head.has_template
         self._client = client
+        self._structures = StructureCheck(client.post, head.trap)
         self._running: dict[int, _Request] = {}
         self._waiting: deque[_Request] = deque()
         self._gather = Gatherer(sink, self.load, lambda: sum(r.prefilled for r in self._running.values()))
@@ -115,6 +119,8 @@ class LlamaCppEngine:
     async def _run(self, request: _Request) -> None:
         try:
             request.prompt = await self._tokenise(request.work.prompt)
+            if request.work.sampling.structure is not None:
+                await self._structures.check(request.work.sampling.structure)
             room = check_room(len(request.prompt), self.about.context_tokens)
             request.end = min(room, request.work.sampling.max_tokens or room)
             self._gather.started(request.work.key, len(request.prompt))
@@ -172,8 +178,13 @@ class LlamaCppEngine:
         """Sends tokens on as they come; returns how long a stretch is whose ids are not all known, or 0 at the end."""
         begun = len(request.ids)
         body = self._body(request, request.end - begun, stream=True)
-        async with self._client.stream("/completion", body) as events:
+        async with (
+            self._client.stream("/completion", body) as response,
+            contextlib.aclosing(response.events()) as events,
+        ):
             async for event in events:
+                if "error" in event:
+                    raise to_refusal(int(event["error"].get("code", 500)), {}, json.dumps(event).encode())
                 chunk = to_chunk(event, request.work.sampling.logprobs)
                 if not request.prefilled:
                     # Later calls find this request's own work in the cache.
@@ -199,7 +210,7 @@ class LlamaCppEngine:
         self._take(request, chunk.tokens, Stop.GOES_ON if chunk.stop is Stop.LIMIT else chunk.stop)
 
     def _body(self, request: _Request, count: int, *, stream: bool) -> dict[str, Any]:
-        return completion_body(request.work.sampling, request.prompt, request.ids, count, stream=stream)
+        return completion_body(request.work, request.prompt, request.ids, count, self.about.adapters, stream=stream)
 
     def _take(self, request: _Request, tokens: list[Token], stop: Stop) -> bool:
         """Sends new tokens on; True once the answer has ended.
@@ -245,3 +256,4 @@ class LlamaCppEngine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._gather.close()
+        self._client.close()

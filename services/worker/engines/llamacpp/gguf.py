@@ -28,12 +28,16 @@ class ModelError(WeftError):
 
 @dataclass(frozen=True, slots=True)
 class GgufHead:
-    """`pieces` are the bytes that each token adds to the text; tokens that only steer the model add none."""
+    """`pieces` are the bytes that each token adds to the text; tokens that only steer the model add none.
+
+    `trap` is a control token that ends no answer; see StructureCheck.
+    """
 
     context_tokens: int
     pieces: tuple[bytes, ...]
     has_template: bool
     fingerprint: str
+    trap: int | None = None
 
 
 def read_head(path: Path) -> GgufHead:
@@ -55,7 +59,16 @@ def read_head(path: Path) -> GgufHead:
         pieces=tuple(_piece(model, token, kind) for token, kind in zip(tokens, kinds, strict=True)),
         has_template="tokenizer.chat_template" in fields,
         fingerprint=_fingerprint(model, tokens, fields.get("tokenizer.ggml.merges") or []),
+        trap=_trap(fields, kinds),
     )
+
+
+def _trap(fields: dict[str, Any], kinds: list[int]) -> int | None:
+    """The token that begins prompts, where it is a control token and does not end answers too."""
+    begin = fields.get("tokenizer.ggml.bos_token_id")
+    ends = {fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")}
+    found = isinstance(begin, int) and begin not in ends and begin < len(kinds) and kinds[begin] == _CONTROL
+    return begin if found else None
 
 
 def _read_fields(file: BinaryIO) -> dict[str, Any]:

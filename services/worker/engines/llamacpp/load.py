@@ -11,9 +11,10 @@ from typing import Any
 import xllamacpp
 
 from services.kit.settings.worker import WorkerSettings
+from services.worker.engines.http import HttpClient
 from services.worker.engines.llamacpp.engine import LlamaCppEngine
 from services.worker.engines.llamacpp.gguf import ModelError, read_head
-from services.worker.engines.llamacpp.http import LoopbackClient
+from services.worker.engines.llamacpp.wire import to_refusal
 from services.worker.ports import About, Sink
 
 MAX_RUNNING = 4
@@ -43,6 +44,10 @@ async def open_llamacpp(settings: WorkerSettings, sink: Sink) -> AsyncIterator[L
         logprobs=True,
         # Its penalties look at the last tokens before the next one, whoever made them, prompt and resumed ones alike.
         replays_penalties=True,
+        # Its grammar would begin anew after the resumed tokens, so replays_structure stays False; and its noise begins
+        # anew at each call, so position_keyed_sampling does too.
+        structured_output=True,
+        adapters=tuple(settings.llamacpp.adapters),
         longest_step_s=settings.llamacpp.longest_step_s if on_cpu else 0.0,
     )
     key = secrets.token_urlsafe(32)
@@ -51,7 +56,10 @@ async def open_llamacpp(settings: WorkerSettings, sink: Sink) -> AsyncIterator[L
         server = await asyncio.to_thread(xllamacpp.Server, params)
     except Exception as error:
         raise ModelError(f"llama.cpp cannot load {path}: {error}") from error
-    client = LoopbackClient(server.listening_address, key)
+    # It spends a thread on each open connection, so none is kept.
+    client = HttpClient(
+        server.listening_address, {"Authorization": f"Bearer {key}"}, to_refusal, name="llama.cpp", keep=False
+    )
     engine = LlamaCppEngine(about, head, client, sink)
     try:
         # One token, before anything else: a llama.cpp that is stopped before its loop has begun never ends.
@@ -85,8 +93,17 @@ def _params(settings: WorkerSettings, path: Path, about: About, key: str, *, on_
     params.ui = False
     params.endpoint_slots = False
     params.verbosity = 0
+    params.lora_adapters = [_adapter(Path(file)) for file in settings.llamacpp.adapters.values()]
+    # A request asks for its adapter by itself.
+    params.lora_init_without_apply = bool(settings.llamacpp.adapters)
     if settings.llamacpp.exact:
         params.cache_type_k = xllamacpp.ggml_type.GGML_TYPE_F32
         params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     return params
+
+
+def _adapter(path: Path) -> Any:
+    if not path.is_file():
+        raise ModelError(f"cannot read the adapter {path}: there is no such file")
+    return xllamacpp.CommonAdapterLoraInfo(str(path), 1.0)

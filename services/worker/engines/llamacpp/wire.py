@@ -1,11 +1,14 @@
 """llama.cpp's /completion: its request's body, and what its events say."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from services.worker.ports import Logprob, Sampling
+from services.kit.errors import InvalidArgument, Unavailable, WeftError
+from services.worker.engines.grammar import structure_fields
+from services.worker.ports import Logprob, Work
 
 # llama.cpp reads this seed as "choose one".
 RANDOM_SEED = 0xFFFFFFFF
@@ -38,13 +41,14 @@ class Chunk:
 
 
 def completion_body(
-    sampling: Sampling, prompt: list[int], ids: list[int], count: int, *, stream: bool
+    work: Work, prompt: list[int], ids: list[int], count: int, adapters: tuple[str, ...], *, stream: bool
 ) -> dict[str, Any]:
     """Asks for at most `count` tokens after `prompt` and the answer's `ids`. Stop strings are the worker's own work.
 
     Noise is llama.cpp's, begun anew at each call: so the seed moves with the place in the answer, lest the same noise
     come twice.
     """
+    sampling = work.sampling
     body: dict[str, Any] = {
         "prompt": prompt + ids,
         "n_predict": count,
@@ -64,7 +68,24 @@ def completion_body(
         "repeat_penalty": sampling.repetition_penalty,
         "n_probs": None if sampling.logprobs is None else max(1, sampling.logprobs),
     }
+    if adapters:
+        # Each request says it of every adapter; what it leaves out would have its whole weight.
+        body["lora"] = [{"id": at, "scale": float(name == work.adapter)} for at, name in enumerate(adapters)]
+    if sampling.structure is not None:
+        body |= structure_fields(sampling.structure)
     return {name: value for name, value in body.items() if value is not None}
+
+
+def to_refusal(status: int, _headers: Mapping[str, str], body: bytes) -> WeftError:
+    """The error of an answer whose status is not 200, with llama.cpp's own words."""
+    try:
+        message = str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        message = f"status {status}"
+    if not 400 <= status < 500:
+        return Unavailable(f"llama.cpp failed: {message}", reason="ENGINE_FAILED")
+    field = "sampling.structure" if "grammar" in message.lower() else "prompt"
+    return InvalidArgument(f"llama.cpp refuses the request: {message}", reason="ENGINE_REFUSED", field=field)
 
 
 def to_chunk(event: dict[str, Any], alternatives: int | None) -> Chunk:

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from services.kit.errors import InvalidArgument
-from services.worker.engines.gbnf import choices_grammar, regex_grammar
+from services.worker.engines import grammar
 from services.worker.engines.openai.dialect import LLAMACPP, PLAIN, SGLANG, Dialect
 from services.worker.ports import Form, Sampling, Structure
 
@@ -42,11 +42,11 @@ def sampling_fields(sampling: Sampling, dialect: Dialect, done: int, *, chat: bo
 
 def structure_fields(structure: Structure, dialect: Dialect) -> dict[str, Any]:
     """Raises InvalidArgument where it is no structure, or one that this server has no words for."""
-    schema = _schema(structure) if structure.form is Form.JSON_SCHEMA else None
+    schema = grammar.to_schema(structure) if structure.form is Form.JSON_SCHEMA else None
     if dialect is PLAIN:
         return _as_response_format(structure, schema)
     if dialect is LLAMACPP:
-        return _as_grammar(structure, schema)
+        return grammar.structure_fields(structure)
     if dialect is SGLANG:
         return _as_sglang(structure, schema)
     values: dict[Form, Any] = {
@@ -58,17 +58,6 @@ def structure_fields(structure: Structure, dialect: Dialect) -> dict[str, Any]:
     }
     names = {Form.JSON_SCHEMA: "json", Form.CHOICES: "choice"}
     return {"structured_outputs": {names.get(structure.form, structure.form.value): values[structure.form]}}
-
-
-def _as_grammar(structure: Structure, schema: Any) -> dict[str, Any]:
-    """llama.cpp: schemas as they are, everything else as a grammar."""
-    if structure.form is Form.JSON_SCHEMA:
-        return {"json_schema": schema}
-    if structure.form is Form.JSON_OBJECT:
-        return {"json_schema": {"type": "object"}}
-    if structure.form is Form.REGEX:
-        return {"grammar": regex_grammar(structure.text)}
-    return {"grammar": choices_grammar(structure.choices) if structure.form is Form.CHOICES else structure.text}
 
 
 def _as_sglang(structure: Structure, schema: Any) -> dict[str, Any]:
@@ -90,11 +79,3 @@ def _as_response_format(structure: Structure, schema: Any) -> dict[str, Any]:
         return {"response_format": {"type": "json_object"}}
     message = f"this server can hold answers to JSON alone, not to a {structure.form.value}"
     raise InvalidArgument(message, reason="UNSUPPORTED", field=f"sampling.structure.{structure.form.value}")
-
-
-def _schema(structure: Structure) -> Any:
-    try:
-        return json.loads(structure.text)
-    except ValueError as error:
-        message = f"the schema is no JSON: {error}"
-        raise InvalidArgument(message, reason="BAD_SCHEMA", field="sampling.structure.json_schema") from error

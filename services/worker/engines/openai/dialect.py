@@ -26,7 +26,6 @@ class Dialect:
     continues: bool = False
     """It can go on with an answer that the prompt holds already."""
     replays_penalties: bool = False
-    structured: bool = True
     keep_connections: bool = True
 
 

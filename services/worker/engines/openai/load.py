@@ -11,6 +11,7 @@ import structlog
 from services.kit.errors import Unavailable
 from services.kit.settings.engines.openai import OpenAISettings
 from services.kit.settings.worker import WorkerSettings
+from services.worker.engines.grammar import StructureCheck
 from services.worker.engines.http import HttpClient
 from services.worker.engines.openai.engine import OpenAIEngine
 from services.worker.engines.openai.probe import Upstream, probe
@@ -108,7 +109,8 @@ def _tls(mine: OpenAISettings) -> ssl.SSLContext:
 def _route(client: HttpClient, upstream: Upstream, mine: OpenAISettings) -> Route:
     if upstream.dialect.token_ids:
         return IdRoute(client, upstream.dialect, upstream.model, upstream.context_tokens)
-    return TextRoute(client, upstream.dialect, upstream.model, upstream.context_tokens, mine.max_tokens)
+    check = StructureCheck(client.post, upstream.trap)
+    return TextRoute(client, upstream.dialect, upstream.model, mine.max_tokens, check)
 
 
 def _about(settings: WorkerSettings, upstream: Upstream) -> About:
@@ -123,7 +125,7 @@ def _about(settings: WorkerSettings, upstream: Upstream) -> About:
         logprobs=True,
         replays_penalties=dialect.replays_penalties,
         longest_step_s=settings.openai.longest_step_s,
-        structured_output=dialect.structured,
+        structured_output=True,
         text_only=not dialect.token_ids,
         adapters=upstream.adapters,
     )

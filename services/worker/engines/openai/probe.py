@@ -24,7 +24,10 @@ PROBE = (
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """What was found. `gauges` is whether it tells its load; `adapters` are other names over the same model."""
+    """What was found. `gauges` is whether it tells its load; `adapters` are other names over the same model.
+
+    `trap` is a control token of llama.cpp's model; see StructureCheck.
+    """
 
     dialect: Dialect
     model: str
@@ -33,6 +36,7 @@ class Upstream:
     max_running: int
     fingerprint: str
     gauges: bool
+    trap: int | None = None
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -61,14 +65,16 @@ async def probe(client: HttpClient, settings: WorkerSettings) -> Upstream:
             dialect = PLAIN
     if not dialect.token_ids and (dialect.continues or mine.continues):
         fingerprint = f"text:{settings.model_name or model}"
+    props = await _try_json(client, "/props") if dialect is LLAMACPP else None
     return Upstream(
         dialect=dialect,
         model=model,
         adapters=tuple(str(other["id"]) for other in cards if other.get("parent") == model),
         context_tokens=settings.context_tokens or _context(card) or CONTEXT_TOKENS,
-        max_running=settings.max_running or await _slots(client, dialect) or MAX_RUNNING,
+        max_running=settings.max_running or _slots(props) or MAX_RUNNING,
         fingerprint=fingerprint,
         gauges=bool(dialect.gauges.running) and await _has_gauges(client, dialect),
+        trap=await _trap(client, props),
     )
 
 
@@ -140,10 +146,22 @@ def _context(card: dict[str, Any]) -> int:
     return int(card.get("max_model_len") or card.get("context_length") or meta.get("n_ctx") or 0)
 
 
-async def _slots(client: HttpClient, dialect: Dialect) -> int:
+def _slots(props: Any) -> int:
     """Requests that llama.cpp runs at once; 0 where the server does not tell."""
-    props = await _try_json(client, "/props") if dialect is LLAMACPP else None
     return int(props.get("total_slots") or 0) if isinstance(props, dict) else 0
+
+
+async def _trap(client: HttpClient, props: Any) -> int | None:
+    """The token that begins llama.cpp's prompts, where it is one and not the one that ends answers too."""
+    begin = props.get("bos_token") if isinstance(props, dict) else None
+    if not begin or begin == props.get("eos_token"):
+        return None
+    try:
+        answer = await client.post("/tokenize", {"content": begin, "add_special": False, "parse_special": True})
+    except WeftError:
+        return None
+    ids = answer.get("tokens") or []
+    return int(ids[0]) if len(ids) == 1 else None
 
 
 async def _has_gauges(client: HttpClient, dialect: Dialect) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from services.kit.errors import InvalidArgument, Unavailable
+from services.worker.engines.grammar import StructureCheck
 from services.worker.engines.http import HttpClient
 from services.worker.engines.limits import check_room
 from services.worker.engines.openai.body import sampling_fields
@@ -101,17 +102,21 @@ class IdRoute:
 class TextRoute:
     """Servers that know text: a resumed answer goes on after its text, as the end of the prompt."""
 
-    def __init__(self, client: HttpClient, dialect: Dialect, model: str, context_tokens: int, max_tokens: int) -> None:
+    def __init__(
+        self, client: HttpClient, dialect: Dialect, model: str, max_tokens: int, structures: StructureCheck
+    ) -> None:
         self._client = client
         self._dialect = dialect
         self._model = model
-        self._context_tokens = context_tokens
         self._max_tokens = max_tokens
+        self._structures = structures
 
     def __repr__(self) -> str:
         return f"TextRoute({self._dialect.name} {self._model})"
 
     async def call(self, work: Work) -> Call:
+        if work.sampling.structure is not None and self._dialect is LLAMACPP:
+            await self._structures.check(work.sampling.structure)
         done, end = len(work.resume), work.sampling.max_tokens or 0
         chat = isinstance(work.prompt, Conversation) and self._dialect is not LLAMACPP
         body = {
