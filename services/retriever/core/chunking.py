@@ -14,6 +14,7 @@ Tokenise = Callable[[str], Sequence[Span]]
 _INSIDE_WORD, _WORD_END, _SENTENCE_END, _BLOCK_END = range(4)
 _TERMINALS = (".", "!", "?", "…", "。", "！", "？")
 _CLOSERS = "\"')]”’»"
+_SIGNS = frozenset((*_TERMINALS, *_CLOSERS))
 # WordPiece takes a word of any length for one token; pieces of this length keep chunks bounded in characters too.
 _PIECE_CHARS = 100
 # Runs of blanks are no tokens; with this bound a chunk of few tokens stays short in characters.
@@ -107,23 +108,29 @@ def _pieces(text: str, block: Block) -> Iterator[Block]:
 
 def _units(text: str, section: Sequence[Block], tokenise: Tokenise) -> _Units:
     units = _Units()
+    # Millions of tokens pass here, so what is looked up is looked up once.
+    starts, ends, ending = units.starts, units.ends, units.ending
     for block in section:
-        for start, end in tokenise(text[block.start : block.end]):
-            start, end = block.start + start, block.start + end
-            if units.ends and units.ending[-1] != _BLOCK_END:
-                units.ending[-1] = _ending(text, units.ends[-1], start)
-            for piece in range(start, end, _PIECE_CHARS):
-                units.starts.append(piece)
-                units.ends.append(min(piece + _PIECE_CHARS, end))
-                units.ending.append(_INSIDE_WORD)
-                units.pages.append(block.page)
-        if units.ending:
-            units.ending[-1] = _BLOCK_END
+        base, before = block.start, len(starts)
+        for start, end in tokenise(text[base : block.end]):
+            start, end = base + start, base + end
+            if ends and ending[-1] != _BLOCK_END:
+                ending[-1] = _ending(text, ends[-1], start)
+            for piece in (start,) if end - start <= _PIECE_CHARS else range(start, end, _PIECE_CHARS):
+                starts.append(piece)
+                ends.append(end if end - piece <= _PIECE_CHARS else piece + _PIECE_CHARS)
+                ending.append(_INSIDE_WORD)
+        units.pages.extend([block.page] * (len(starts) - before))
+        if ending:
+            ending[-1] = _BLOCK_END
     return units
 
 
 def _ending(text: str, end: int, next_start: int) -> int:
     """How good an end the token that ends at `end` is, when the next one starts at `next_start`."""
+    # Most tokens end in a letter, which says it all.
+    if next_start - end <= 1 and text[end - 1] not in _SIGNS:
+        return _INSIDE_WORD if end == next_start else _WORD_END
     tail = text[max(0, end - 3) : end].rstrip(_CLOSERS)
     if end == next_start:
         return _SENTENCE_END if tail.endswith(("。", "！", "？")) else _INSIDE_WORD

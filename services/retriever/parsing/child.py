@@ -1,6 +1,7 @@
 """The parser's process: prepares one document after the other under a memory limit. The parent bounds its time."""
 
 import logging
+import os
 import resource
 import sys
 
@@ -9,31 +10,32 @@ from services.retriever.document import Prepared
 from services.retriever.failure import FailureCode, IngestFailure, too_large
 from services.retriever.frames import answer_frames, become_child
 from services.retriever.parsing.exchange import Question, decode_question, encode_answer
-from services.retriever.parsing.prepare import Limits, prepare
+from services.retriever.parsing.prepare import prepare
 from services.retriever.tokens import MiniLmTokens
 
 
 def main() -> int:
-    """Arguments: memory limit in bytes, tokens of a chunk, tokens of overlap, characters of a document."""
+    """Arguments: memory limit in bytes, characters of a document."""
     become_child()
-    memory_bytes, chunk_tokens, overlap_tokens, max_text_chars = map(int, sys.argv[1:])
+    memory_bytes, max_text_chars = map(int, sys.argv[1:])
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     # A crash of a parser is expected now and then, and its memory belongs to nobody's disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # The libraries complain of documents in their own words; the answer says what matters.
     logging.disable(logging.CRITICAL)
+    # numpy's threads would reserve a part of the memory limit each, and nothing here multiplies matrices.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     tokens = MiniLmTokens()
-    limits = Limits(chunk_tokens, overlap_tokens, max_text_chars)
-    answer_frames(lambda frame: _answer(decode_question(frame), tokens, limits))
+    answer_frames(lambda frame: _answer(decode_question(frame), tokens, max_text_chars))
     return 0
 
 
-def _answer(question: Question, tokens: MiniLmTokens, limits: Limits) -> tuple[bytes, bool]:
+def _answer(question: Question, tokens: MiniLmTokens, max_text_chars: int) -> tuple[bytes, bool]:
     """The answer, and whether this process is fit for another document."""
     answer: Prepared | IngestFailure
     name = last_part(question.name)
     try:
-        answer = prepare(question.name, question.title, question.media_type, question.content, tokens, limits)
+        answer = prepare(question, tokens, max_text_chars)
         return encode_answer(answer), True
     except IngestFailure as failure:
         return encode_answer(failure), True

@@ -12,6 +12,11 @@ from services.retriever.parsing.parsed import Parsed, ParsedBuilder
 from services.retriever.parsing.text import decode
 
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_LICENCE = "//*[self::a or self::link][contains(concat(' ', normalize-space(@rel), ' '), ' license ')]/@href"
+_LICENCE_META = (
+    "//meta[@name='license' or @name='licence' or @name='dcterms.license' or @name='DC.rights' "
+    "or @name='dcterms.rights' or @itemprop='license']/@content"
+)
 _LEVEL = re.compile(r"h([1-6])")
 
 
@@ -22,18 +27,27 @@ def parse(content: bytes, name: str) -> Parsed:
         raise unreadable(
             "HTML_UNREADABLE", f"{name} is not a readable HTML page; open it in a browser and save it again"
         )
+    # Extraction takes the tree apart, so what the page says of itself is read before.
+    language, licence = _declared(tree)
     found: Any = trafilatura.bare_extraction(tree, favor_recall=True, include_tables=True, include_comments=False)
     builder = ParsedBuilder()
     if found is not None and found.body is not None:
         for element in found.body:
             _add(builder, element)
-    parsed = builder.build(_title(content, found))
+    parsed = builder.build(_title(content, found), language, licence)
     if parsed.blocks:
         return parsed
     whole = trafilatura.html2txt(content)
     for paragraph in whole.split("\n"):
         builder.block(paragraph)
-    return builder.build(_title(content, found))
+    return builder.build(_title(content, found), language, licence)
+
+
+def _declared(tree: Any) -> tuple[str, str]:
+    """The language and the licence that the page names of itself."""
+    named = tree.xpath(_LICENCE) or tree.xpath(_LICENCE_META)
+    language = tree.xpath("string(//html/@lang)") or tree.xpath("string(//html/@xml:lang)")
+    return str(language), str(named[0]) if named else ""
 
 
 def _add(builder: ParsedBuilder, element: Any) -> None:

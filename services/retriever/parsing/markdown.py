@@ -11,18 +11,19 @@ from services.retriever.parsing.parsed import HeadingStack, Parsed
 from services.retriever.parsing.text import decode
 
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n(?:---|\.\.\.)\n", re.DOTALL)
-_FRONT_TITLE = re.compile(r"^title:\s*[\"']?(.*?)[\"']?\s*$", re.MULTILINE)
+_FRONT_PAIR = re.compile(r"^(title|lang|language|licen[cs]e):\s*[\"']?(.*?)[\"']?\s*$", re.MULTILINE)
 
 
 def parse(content: bytes, name: str) -> Parsed:
-    """Headings open sections; the title is that of the front matter, or else the first heading of level 1."""
+    """Headings open sections. The title is the front matter's, or else the first heading of level 1."""
     text = decode(content, name)
     front = _FRONT_MATTER.match(text)
     skipped = front.end() if front else 0
     tokens = MarkdownIt("commonmark", {"maxNesting": 50}).enable("table").parse(text[skipped:])
     blocks, first_heading = _blocks(tokens, text, skipped)
-    named = _FRONT_TITLE.search(front.group()) if front else None
-    return Parsed(named.group(1) if named else first_heading, text, blocks)
+    named = dict(reversed(_FRONT_PAIR.findall(front.group()))) if front else {}
+    language, licence = named.get("lang") or named.get("language", ""), named.get("license") or named.get("licence", "")
+    return Parsed(named.get("title", first_heading), text, blocks, language, licence)
 
 
 def _blocks(tokens: list[Token], text: str, skipped: int) -> tuple[tuple[Block, ...], str]:

@@ -12,11 +12,13 @@ _BETWEEN = "\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """`text[block.start:block.end]` is a block's text. `title` is empty where the document names none."""
+    """`text[block.start:block.end]` is a block's text. What the document does not name of itself is empty."""
 
     title: str
     text: str
     blocks: tuple[Block, ...]
+    language: str = ""
+    licence: str = ""
 
 
 class ParsedBuilder:
@@ -41,9 +43,15 @@ class ParsedBuilder:
         if text:
             self._add(text, page, is_heading=False)
 
-    def build(self, title: str) -> Parsed:
+    @property
+    def length(self) -> int:
+        """Characters so far."""
+        return self._length
+
+    def build(self, title: str, language: str = "", licence: str = "") -> Parsed:
         """The document."""
-        return Parsed(" ".join(title.split()), _BETWEEN.join(self._parts), tuple(self._blocks))
+        text = _BETWEEN.join(self._parts)
+        return Parsed(" ".join(title.split()), text, tuple(self._blocks), language, licence)
 
     def _add(self, text: str, page: int, *, is_heading: bool) -> None:
         start = self._length + (len(_BETWEEN) if self._parts else 0)

@@ -25,8 +25,6 @@ class ParserPool:
         self._settings = settings
         self._arguments = [
             str(settings.parse_memory_bytes),
-            str(settings.chunk_tokens),
-            str(settings.chunk_overlap_tokens),
             str(settings.max_text_chars),
         ]
         self._slots: asyncio.LifoQueue[Child | None] = asyncio.LifoQueue(settings.parse_workers)
@@ -37,11 +35,25 @@ class ParserPool:
     def __repr__(self) -> str:
         return f"ParserPool({self._slots.qsize()} of {self._settings.parse_workers} free)"
 
-    async def prepare(self, document: Document) -> Prepared:
-        """The document, read and cut. Raises IngestFailure, also when it kills its parser or takes too long."""
+    async def prepare(
+        self, document: Document, chunk_tokens: int | None = None, overlap_tokens: int | None = None
+    ) -> Prepared:
+        """The document, read and cut; without numbers of tokens, as the settings say.
+
+        Raises IngestFailure, also when it kills its parser or takes too long.
+        """
         name = document.source or document.document_id
-        question = encode_question(Question(name, document.title, document.media_type, document.content))
-        answer = await self._ask(question, last_part(name))
+        question = Question(
+            name,
+            document.title,
+            document.media_type,
+            document.language,
+            document.licence,
+            self._settings.chunk_tokens if chunk_tokens is None else chunk_tokens,
+            self._settings.chunk_overlap_tokens if overlap_tokens is None else overlap_tokens,
+            document.content,
+        )
+        answer = await self._ask(encode_question(question), last_part(name))
         if isinstance(answer, IngestFailure):
             raise answer
         return answer

@@ -1,64 +1,100 @@
 """One document from bytes to chunks: tells its kind, reads it, cuts it. Runs in the parser's process."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 
 from services.retriever.core.chunking import Tokenise, cut
 from services.retriever.core.naming import last_part
 from services.retriever.document import Chunk, Prepared
 from services.retriever.failure import IngestFailure, too_large, unreadable
-from services.retriever.parsing.kinds import DOCX, HTML, MARKDOWN, PDF, TEXT, media_type_of
+from services.retriever.parsing.exchange import Question
+from services.retriever.parsing.kinds import (
+    CSV,
+    DOCX,
+    HTML,
+    JSON,
+    JSON_LINES,
+    MARKDOWN,
+    PDF,
+    TEXT,
+    TSV,
+    charset_of,
+    media_type_of,
+)
+from services.retriever.parsing.language import language_of
+from services.retriever.parsing.licence import licence_of
 from services.retriever.parsing.parsed import Parsed
+from services.retriever.parsing.signature import signature_of
 
 Parse = Callable[[bytes, str], Parsed]
 
 # A parser is imported with its first document: trafilatura alone would take a third of a second at each start.
-_PARSERS = {PDF: "pdf", DOCX: "docx", HTML: "html", MARKDOWN: "markdown", TEXT: "text"}
+_PARSERS = {
+    PDF: ("pdf", "parse"),
+    DOCX: ("docx", "parse"),
+    HTML: ("html", "parse"),
+    MARKDOWN: ("markdown", "parse"),
+    TEXT: ("text", "parse"),
+    CSV: ("table", "parse"),
+    TSV: ("table", "parse"),
+    JSON: ("records", "parse"),
+    JSON_LINES: ("records", "parse_lines"),
+}
 # What the model reads of one text, its two special tokens left out.
 _MODEL_TOKENS = 254
 _MAX_TITLE_CHARS = 1024
 _CONTEXT_SEPARATOR = " > "
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """`overlap_tokens` is at most half of `chunk_tokens`; `max_text_chars` bounds what one document may hold."""
-
-    chunk_tokens: int
-    overlap_tokens: int
-    max_text_chars: int
-
-
-def prepare(name: str, title: str, media_type: str, content: bytes, tokenise: Tokenise, limits: Limits) -> Prepared:
-    """The document's chunks, at least one. `name` stands in messages and gives the title where nothing else does.
+def prepare(question: Question, tokenise: Tokenise, max_text_chars: int) -> Prepared:
+    """The document's chunks, at least one. Its name stands in messages and gives the title where nothing else does.
 
     Raises IngestFailure.
     """
-    shown = last_part(name)
-    if not content:
+    shown = last_part(question.name)
+    if not question.content:
         raise unreadable("EMPTY_DOCUMENT", f"{shown} is empty; send a document with text")
-    kind = media_type_of(name, media_type, content)
+    kind = media_type_of(question.name, question.media_type, question.content)
     if isinstance(kind, IngestFailure):
         raise kind
-    parse: Parse = import_module(f"services.retriever.parsing.{_PARSERS[kind]}").parse
-    parsed = parse(content, shown)
-    if len(parsed.text) > limits.max_text_chars:
+    module, function = _PARSERS[kind]
+    parse: Parse = getattr(import_module(f"services.retriever.parsing.{module}"), function)
+    parsed = parse(_as_utf8(question, kind), shown)
+    if len(parsed.text) > max_text_chars:
         raise too_large(
             "TOO_MUCH_TEXT",
-            f"{shown} holds {len(parsed.text):,} characters, over the limit of {limits.max_text_chars:,}; split it",
+            f"{shown} holds {len(parsed.text):,} characters, over the limit of {max_text_chars:,}; split it",
         )
-    title = title or parsed.title[:_MAX_TITLE_CHARS] or shown
-    chunks = tuple(_chunks(parsed, title, tokenise, limits))
+    title = question.title or parsed.title[:_MAX_TITLE_CHARS] or shown
+    chunks = tuple(_chunks(parsed, title, tokenise, question))
     if not chunks:
         why = "its pages may be pictures, which need text recognition (OCR) first" if kind == PDF else "add text to it"
         raise unreadable("NO_TEXT", f"{shown} holds no text; {why}")
-    return Prepared(title, kind, chunks)
+    text = parsed.text
+    return Prepared(
+        title=title,
+        media_type=kind,
+        chunks=chunks,
+        language=question.language or language_of(text, parsed.language),
+        licence=question.licence or licence_of(text, parsed.licence),
+        signature=signature_of(text),
+    )
 
 
-def _chunks(parsed: Parsed, title: str, tokenise: Tokenise, limits: Limits) -> list[Chunk]:
-    cuts = cut(parsed.text, parsed.blocks, tokenise, limits.chunk_tokens, limits.overlap_tokens)
-    budget = _MODEL_TOKENS - limits.chunk_tokens
+def _as_utf8(question: Question, kind: str) -> bytes:
+    """The content, recoded where its sender named another charset; a wrong one is left for the parser to see."""
+    charset = charset_of(question.media_type)
+    if not charset or kind in (PDF, DOCX):
+        return question.content
+    try:
+        return question.content.decode(charset).encode()
+    except (LookupError, UnicodeError):
+        return question.content
+
+
+def _chunks(parsed: Parsed, title: str, tokenise: Tokenise, question: Question) -> list[Chunk]:
+    cuts = cut(parsed.text, parsed.blocks, tokenise, question.chunk_tokens, question.overlap_tokens)
+    budget = _MODEL_TOKENS - question.chunk_tokens
     contexts: dict[tuple[str, ...], str] = {}
     found = []
     for number, piece in enumerate(cuts):

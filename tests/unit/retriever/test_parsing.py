@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import docx
@@ -11,12 +12,13 @@ from services.retriever.document import Chunk
 from services.retriever.failure import FailureCode, IngestFailure
 from services.retriever.parsing import docx as docx_parser
 from services.retriever.parsing import html, markdown, pdf, text
-from services.retriever.parsing.kinds import DOCX, HTML, MARKDOWN, PDF, TEXT, media_type_of
+from services.retriever.parsing.exchange import Question
+from services.retriever.parsing.kinds import CSV, DOCX, HTML, JSON, JSON_LINES, MARKDOWN, PDF, TEXT, TSV, media_type_of
 from services.retriever.parsing.parsed import Parsed
-from services.retriever.parsing.prepare import Limits, prepare
+from services.retriever.parsing.prepare import prepare
 from services.retriever.tokens import MiniLmTokens
 
-LIMITS = Limits(chunk_tokens=60, overlap_tokens=10, max_text_chars=1_000_000)
+CHUNK_TOKENS, MAX_TEXT_CHARS = 60, 1_000_000
 MARKDOWN_TEXT = """---
 title: "The handbook"
 ---
@@ -46,6 +48,16 @@ Setext
 @pytest.fixture(scope="module")
 def tokens() -> MiniLmTokens:
     return MiniLmTokens()
+
+
+def question(content: bytes, name: str = "a.txt", **fields: str) -> Question:
+    return Question(
+        **({"title": "", "media_type": "", "language": "", "licence": ""} | fields),
+        name=name,
+        chunk_tokens=60,
+        overlap_tokens=10,
+        content=content,
+    )
 
 
 def shape(parsed: Parsed) -> list[tuple[tuple[str, ...], str]]:
@@ -203,7 +215,12 @@ def test_a_pdf_with_a_password_has_its_own_reason(data_dir: Path) -> None:
         ("main.py", "", b"print()", TEXT),
         ("a.pdf", "text/markdown; charset=utf-8", b"", MARKDOWN),
         ("a.bin", "application/octet-stream", b"%PDF-1.4", PDF),
-        ("a", "text/csv", b"a,b", TEXT),
+        ("a", "text/csv", b"a,b", CSV),
+        ("a.tsv", "", b"a\tb", TSV),
+        ("a.json", "", b"{}", JSON),
+        ("a", "application/ld+json", b"{}", JSON),
+        ("a.ndjson", "", b"{}", JSON_LINES),
+        ("a.txt", "application/jsonl", b"{}", JSON_LINES),
     ],
 )
 def test_kinds(name: str, media_type: str, content: bytes, found: str) -> None:
@@ -223,34 +240,34 @@ def test_kinds_that_are_not_read(name: str, media_type: str, content: bytes) -> 
 
 def test_prepared_chunks_are_slices_of_the_text(tokens: MiniLmTokens) -> None:
     source = MARKDOWN_TEXT + "\n\n".join(f"Sentence number {n} of a naïve text — it goes on. " * 5 for n in range(30))
-    prepared = prepare("docs/handbook.md", "", "", source.encode(), tokens, LIMITS)
+    prepared = prepare(question(source.encode(), "docs/handbook.md"), tokens, MAX_TEXT_CHARS)
     assert (prepared.title, prepared.media_type) == ("The handbook", MARKDOWN)
     assert len(prepared.chunks) > 10
     for chunk in prepared.chunks:
         assert source[chunk.start : chunk.end] == chunk.text
-        assert len(tokens(chunk.text)) <= LIMITS.chunk_tokens
+        assert len(tokens(chunk.text)) <= CHUNK_TOKENS
         assert len(tokens(chunk.indexed_text)) <= 254
     assert prepared.chunks[1].context == "The handbook > Install > On Linux"
     assert len({chunk.chunk_id for chunk in prepared.chunks}) == len(prepared.chunks)
 
 
 def test_a_long_title_leaves_room_for_the_chunk(tokens: MiniLmTokens) -> None:
-    limits = Limits(chunk_tokens=250, overlap_tokens=0, max_text_chars=1_000_000)
-    chunks: tuple[Chunk, ...] = prepare("a.txt", "long " * 200, "", b"word " * 1000, tokens, limits).chunks
+    wanted = replace(question(b"word " * 1000, title="long " * 200), chunk_tokens=250, overlap_tokens=0)
+    chunks: tuple[Chunk, ...] = prepare(wanted, tokens, MAX_TEXT_CHARS).chunks
     assert all(len(tokens(chunk.indexed_text)) <= 254 for chunk in chunks)
 
 
 @pytest.mark.parametrize(
-    ("content", "limits", "reason"),
+    ("content", "max_text_chars", "reason"),
     [
-        (b"", LIMITS, "EMPTY_DOCUMENT"),
-        (b" \n\n ", LIMITS, "NO_TEXT"),
-        (b"word " * 100, Limits(60, 10, 100), "TOO_MUCH_TEXT"),
+        (b"", MAX_TEXT_CHARS, "EMPTY_DOCUMENT"),
+        (b" \n\n ", MAX_TEXT_CHARS, "NO_TEXT"),
+        (b"word " * 100, 100, "TOO_MUCH_TEXT"),
     ],
     ids=["empty", "blank", "long"],
 )
-def test_documents_that_give_no_chunks(content: bytes, limits: Limits, reason: str, tokens: MiniLmTokens) -> None:
+def test_documents_that_give_no_chunks(content: bytes, max_text_chars: int, reason: str, tokens: MiniLmTokens) -> None:
     with pytest.raises(IngestFailure) as caught:
-        prepare("docs/a.txt", "", "", content, tokens, limits)
+        prepare(question(content, "docs/a.txt"), tokens, max_text_chars)
     assert caught.value.reason == reason
     assert caught.value.message.startswith("a.txt ")
