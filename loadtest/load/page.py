@@ -32,11 +32,48 @@ def page(run: Mapping[str, Any]) -> str:
     parts += [_section("By rate", svg) for svg in (plots.by_rate(groups),) if svg]
     parts += [_section("Workers", svg) for svg in (plots.workers(run),) if svg]
     parts += [_counts(run), _phases(run), _errors(run), _about(run)]
-    title = escape(run["name"])
-    head = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_CSS}</style></head>'
-    )
-    return f"{head}<body>{''.join(parts)}</body></html>\n"
+    return _document(run["name"], parts)
+
+
+def capacity_page(found: Mapping[str, Any], beyond: Mapping[str, Any] | None) -> str:
+    """The page of a search for the capacity; `beyond` is the run at twice of it."""
+    bounds = found["bounds"]
+    words = [f"p99 {key} ≤ {bounds[name] * 1e3:g} ms" for key, name in _BOUNDS if bounds[name] is not None]
+    words.append(f"at most {bounds['error_share']:.2%} of the answers failed, no token lost or repeated")
+    tiles = [
+        (f"{found['holds_per_s']:.1f}/s", "requests hold"),
+        (f"{found['breaks_per_s']:.1f}/s", "do not"),
+        (str(len(found["probes"])), "runs"),
+    ]
+    cells = "".join(f'<div class="tile"><b>{escape(value)}</b>{escape(name)}</div>' for value, name in tiles)
+    machine = f"{found['machine']['description']}, commit {found['commit'] or 'unknown'}"
+    parts = [
+        f'<h1>Capacity</h1><p>{escape(", ".join(words))}</p><p class="quiet">{escape(machine)}</p>',
+        f'<div class="tiles">{cells}</div>',
+        _section("By rate", plots.by_rate([(one["rate_per_s"], one["figures"]) for one in found["probes"]])),
+        _section("Runs", _probes(found)),
+    ]
+    if beyond is not None:
+        parts += [_section("At half, at twice, and at half again", plots.timeline(beyond)), _phases(beyond)]
+        parts += [_errors(beyond), plots.workers(beyond)]
+    return _document("Capacity", parts)
+
+
+_BOUNDS = (("TTFT", "ttft_p99_s"), ("ITL", "itl_p99_s"))
+
+
+def _probes(found: Mapping[str, Any]) -> str:
+    header = ("requests/s", "failed %", "TTFT p50", "TTFT p99", "ITL p50", "ITL p99", "tokens/s", "good/s", "")
+    rows = []
+    for one in sorted(found["probes"], key=lambda probe: float(probe["rate_per_s"])):
+        _, *cells = summary.group_cells(one["figures"])
+        rows.append([f"{one['rate_per_s']:.1f}", *cells, one["broken"] or "holds"])
+    return _table(header, rows)
+
+
+def _document(title: str, parts: Sequence[str]) -> str:
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_CSS}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
 def _head(run: Mapping[str, Any]) -> str:

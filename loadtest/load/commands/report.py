@@ -37,3 +37,10 @@ def write(folder: Path, found: Mapping[str, Any]) -> None:
 
     (folder / SUMMARY).write_text(summary.markdown(found))
     (folder / PAGE).write_text(page(found))
+
+
+def write_capacity(folder: Path, found: Mapping[str, Any], beyond: Mapping[str, Any] | None) -> None:
+    """Writes the page of a search; `beyond` is the run over the capacity."""
+    from loadtest.load.page import capacity_page
+
+    (folder / PAGE).write_text(capacity_page(found, beyond))

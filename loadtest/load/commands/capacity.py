@@ -1,0 +1,198 @@
+"""`weft load capacity`: the highest rate that holds the objectives, and what lies beyond it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+from rich.table import Table
+
+from loadtest.load import results, schedule
+from loadtest.load.capacity import Bounds, Found, Probe, next_rate
+from loadtest.load.commands import options, output, report
+from loadtest.load.commands.options import Running
+from loadtest.load.drive import NoTarget, drive
+from loadtest.load.results import Outcome
+from loadtest.load.scenario import Arrivals, Scenario
+from loadtest.load.summary import number
+from services.cli import consoles
+from services.cli.problem import Problem, UsageProblem
+
+OVERLOAD = 2.0
+CALM = 0.5
+PROBES_LIMIT = 40
+FILE = "capacity.json"
+
+Low = Annotated[float, typer.Option(min=0.01, help="The rate to begin with, requests a second.")]
+High = Annotated[float, typer.Option(min=0.01, help="The rate to stop at.")]
+Seconds = Annotated[float, typer.Option(min=1.0, help="Length of each run.")]
+Ttft = Annotated[float | None, typer.Option("--ttft-ms", min=0.0, help="p99 of TTFT has to be within this.")]
+Itl = Annotated[float | None, typer.Option("--itl-ms", min=0.0, help="p99 of ITL has to be within this.")]
+Errors = Annotated[float, typer.Option("--error-share", min=0.0, max=1.0, help="Share of answers that may fail.")]
+Precision = Annotated[float, typer.Option(min=0.01, max=1.0, help="How close the rates above and below have to be.")]
+Confirm = Annotated[int, typer.Option(min=1, help="Runs of the rate found that have to hold.")]
+Over = Annotated[bool, typer.Option("--over/--no-over", help="Then run at twice the rate, and at half of it after.")]
+
+
+def capacity(
+    address: options.Address = None,
+    low: Low = 5.0,
+    high: High = 2000.0,
+    seconds: Seconds = 10.0,
+    ttft_ms: Ttft = 1000.0,
+    itl_ms: Itl = 100.0,
+    error_share: Errors = 0.0,
+    precision: Precision = 0.1,
+    confirm: Confirm = 3,
+    over: Over = True,
+    arrivals: Annotated[Arrivals, typer.Option(help="How requests arrive.")] = Arrivals.POISSON,
+    transport: options.Transport = "grpc",
+    model: options.Model = "",
+    prompt_tokens: options.PromptTokens = 128,
+    shared_tokens: options.SharedTokens = 0,
+    max_tokens: options.MaxTokens = 64,
+    timeout_s: options.TimeoutS = 300.0,
+    start: options.Start = "",
+    header: options.Header = None,
+    key_env: options.KeyEnv = "",
+    tls: options.Tls = False,
+    ca_file: options.CaFile = "",
+    seed: options.Seed = 1,
+    name: options.Name = "capacity",
+    out: options.Out = options.OUT,
+) -> None:
+    """Search the highest rate that holds the objectives, confirm it, and show what twice that rate does.
+
+    Example: weft load capacity --ttft-ms 500 --itl-ms 60 --error-share 0.001 --seconds 20
+    """
+    if low >= high:
+        raise UsageProblem("--low must be less than --high")
+    bounds = Bounds(_seconds(ttft_ms), _seconds(itl_ms), error_share)
+    base = Scenario(
+        transport=options.check_transport(transport),
+        model=model,
+        arrivals=arrivals,
+        prompt_tokens=prompt_tokens,
+        shared_tokens=shared_tokens,
+        max_tokens=max_tokens,
+        objectives=options.objectives(ttft_ms, itl_ms, None, None),
+        seed=seed,
+    )
+    folder = options.folder(out, name)
+    with options.aimed(
+        address,
+        start,
+        model=model,
+        headers=header or (),
+        key_env=key_env,
+        tls=tls,
+        ca_file=ca_file,
+        timeout_s=timeout_s,
+    ) as aim:
+        search = Search(aim, base, bounds, seconds)
+        found = search.run(low, high, precision, confirm)
+        beyond = search.beyond(found.holds, folder) if over and found.holds else None
+    _show(search.probes, search.figures, found)
+    _write(folder, base, bounds, search, found, beyond)
+    if not found.holds:
+        raise Problem(f"not even {low:g} requests a second held: {search.probes[0].broken}")
+
+
+def _seconds(ms: float | None) -> float | None:
+    return None if ms is None else ms / 1e3
+
+
+class Search:
+    """Runs probe after probe against one target, each with requests of its own."""
+
+    def __init__(self, aim: Running, base: Scenario, bounds: Bounds, length_s: float) -> None:
+        self._aim = aim
+        self._base = base
+        self._bounds = bounds
+        self._length_s = length_s
+        self.probes: list[Probe] = []
+        self.figures: list[dict[str, Any]] = []
+
+    def run(self, low: float, high: float, precision: float, confirm: int) -> Found:
+        """Until the capacity is found."""
+        while True:
+            step = next_rate(self.probes, low, high, precision, confirm)
+            if isinstance(step, Found):
+                return step
+            if len(self.probes) >= PROBES_LIMIT:
+                raise Problem(f"{PROBES_LIMIT} runs found no rate that holds every time: the figures vary too much")
+            rate, confirming = step
+            outcome = self._drive([schedule.Phase(rate, self._length_s, f"{rate:.1f}/s")], f"{rate:.1f} requests/s")
+            whole = results.figures(outcome.collector.whole, self._length_s)
+            broken = self._bounds.broken_by(whole)
+            warnings = outcome.ran.cost.warnings(outcome.collector.whole.lag)
+            self.probes.append(Probe(rate, broken, confirming))
+            self.figures.append(whole | {"warnings": warnings})
+            words = f"[red]{broken}[/]" if broken else "[green]holds[/]"
+            consoles.notes().print(f"{rate:8.1f}/s  {words}" + (f"  ({warnings[0]})" if warnings else ""))
+
+    def beyond(self, rate: float, folder: Path) -> dict[str, Any]:
+        """Half the capacity, twice it, and half again: whether overload sheds and recovers."""
+        phases = [
+            schedule.Phase(rate * CALM, self._length_s, "1: before, half"),
+            schedule.Phase(rate * OVERLOAD, self._length_s, "2: twice the capacity"),
+            schedule.Phase(rate * CALM, self._length_s, "3: after, half"),
+        ]
+        outcome = self._drive(phases, "overload")
+        found = results.as_json(outcome)
+        results.write(folder / "overload", found)
+        report.write(folder / "overload", found)
+        return found
+
+    def _drive(self, phases: Sequence[schedule.Phase], name: str) -> Outcome:
+        # Other requests each time, so that no cache knows them from the run before.
+        scenario = replace(self._base, phases=tuple(phases), seed=self._base.seed + 1000 * len(self.probes))
+        with output.progress(name, scenario.length_s) as tick:
+            try:
+                aim = self._aim
+                return uvloop.run(drive(scenario, aim.target, name=name, pids=aim.pids, watch=aim.watch, on_tick=tick))
+            except NoTarget as error:
+                raise Problem(str(error)) from error
+
+
+def _show(probes: Sequence[Probe], figures: Sequence[dict[str, Any]], found: Found) -> None:
+    table = Table(title="runs, by rate", title_justify="left")
+    for column in ("req/s", "TTFT p50", "TTFT p99", "ITL p99", "failed %", "tokens/s", ""):
+        table.add_column(column, justify="right" if column else "left")
+    for probe, whole in sorted(zip(probes, figures, strict=True), key=lambda pair: pair[0].rate_per_s):
+        ttft, itl = whole["times"].get("ttft", {}), whole["times"].get("itl", {})
+        table.add_row(
+            f"{probe.rate_per_s:.1f}",
+            number(ttft.get("p50_ms", 0.0)),
+            number(ttft.get("p99_ms", 0.0)),
+            number(itl.get("p99_ms", 0.0)),
+            f"{whole['error_share'] * 100:.2f}",
+            f"{whole['tokens_per_s']:,.0f}",
+            probe.broken or "holds",
+        )
+    console = consoles.out()
+    console.print(table)
+    console.print(f"capacity: {found.holds:.1f} requests/s hold, {found.breaks:.1f} do not")
+
+
+def _write(
+    folder: Path, base: Scenario, bounds: Bounds, search: Search, found: Found, beyond: dict[str, Any] | None
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "schema": results.SCHEMA,
+        "machine": results.machine(),
+        "commit": results.commit(),
+        "scenario": results.scenario(base),
+        "bounds": asdict(bounds),
+        "holds_per_s": found.holds,
+        "breaks_per_s": found.breaks,
+        "probes": [asdict(one) | {"figures": whole} for one, whole in zip(search.probes, search.figures, strict=True)],
+        "overload": beyond["groups"] if beyond else None,
+    }
+    (folder / FILE).write_text(json.dumps(content, indent=1) + "\n")
+    report.write_capacity(folder, content, beyond)
+    consoles.out().print(f"{folder / report.PAGE}", style="dim")
