@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,17 @@ from tests.engines.client import EngineLink, linked
 from tests.engines.engines import ENGINES, EngineCase
 from tests.engines.missing import Missing
 from tests.engines.process import EngineWorker
+
+
+HERE = Path(__file__).parent
+CASE_LIMIT_S = 60
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The limit of time is for a case, and not for the start of the engine that the first one waits for."""
+    for item in items:
+        if item.path.parent == HERE:
+            item.add_marker(pytest.mark.timeout(CASE_LIMIT_S, func_only=True))
 
 
 @dataclass(frozen=True, slots=True)

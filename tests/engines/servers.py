@@ -19,7 +19,7 @@ from tests.fakes.tiny_hf import write_tiny_hf
 from tests.fakes.triton.server import TritonServer, write_repository
 from tests.rpc.worker.harness import free_port
 
-VLLM_START_LIMIT_S = 110.0
+VLLM_START_LIMIT_S = 300.0
 END_LIMIT_S = 20.0
 ASK_EVERY_S = 0.2
 
@@ -66,6 +66,7 @@ def vllm_server(folder: Path, *, slots: int, context_tokens: int) -> Iterator[st
                 **os.environ,
                 "VLLM_CPU_KVCACHE_SPACE": "1",
                 "VLLM_NO_USAGE_STATS": "1",
+                "VLLM_WORKER_MULTIPROC_METHOD": "fork",
                 "HF_HUB_OFFLINE": "1",
                 # Two CPUs are not enough to be bound to some of them.
                 "VLLM_CPU_OMP_THREADS_BIND": "nobind",
