@@ -12,7 +12,6 @@ from tests.engines.engines import ENGINES, EngineCase
 from tests.engines.missing import Missing
 from tests.engines.process import EngineWorker
 
-
 HERE = Path(__file__).parent
 CASE_LIMIT_S = 60
 

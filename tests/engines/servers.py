@@ -22,6 +22,11 @@ from tests.rpc.worker.harness import free_port
 VLLM_START_LIMIT_S = 300.0
 END_LIMIT_S = 20.0
 ASK_EVERY_S = 0.2
+# Runs a program that dies with the tests, whatever ends them.
+_LEASHED = (
+    "import os, sys; from services.kit.leash import die_with_parent; die_with_parent(); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 @contextmanager
@@ -52,7 +57,7 @@ def vllm_server(folder: Path, *, slots: int, context_tokens: int) -> Iterator[st
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
-                *(str(python), "-m", "vllm.entrypoints.openai.api_server"),
+                *(sys.executable, "-c", _LEASHED, str(python), "-m", "vllm.entrypoints.openai.api_server"),
                 *("--model", str(model), "--served-model-name", "tiny"),
                 *("--host", "127.0.0.1", "--port", str(port)),
                 *("--dtype", "float32", "--max-model-len", str(context_tokens), "--max-num-seqs", str(slots)),
