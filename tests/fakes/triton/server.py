@@ -4,11 +4,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ CONTEXT_TOKENS = 512
 READY_LIMIT_S = 60.0
 END_LIMIT_S = 20.0
 _MODELS = Path(__file__).parent / "models"
+
+
+def free_port() -> int:
+    """A port that nobody listens on now; Triton cannot choose one and tell it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def environment() -> Path:
@@ -63,10 +70,9 @@ class TritonServer:
 
     repository: Path
     log: Path
-    grpc_port: int
-    http_port: int
-    metrics_port: int
-    arguments: Sequence[str] = ()
+    grpc_port: int = field(default_factory=free_port)
+    http_port: int = field(default_factory=free_port)
+    metrics_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -106,7 +112,6 @@ class TritonServer:
                     f"--metrics-port={self.metrics_port}",
                     "--metrics-interval-ms=200",
                     "--exit-on-error=false",
-                    *self.arguments,
                     *more,
                 ],
                 stdin=subprocess.DEVNULL,

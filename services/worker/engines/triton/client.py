@@ -12,7 +12,7 @@ from tritonclient.utils import InferenceServerException
 
 from services.kit.settings.engines.triton import TritonSettings
 from services.worker.engines.triton.contract import Contract, read_contract
-from services.worker.engines.triton.failures import TritonError, from_text
+from services.worker.engines.triton.failures import TritonError
 
 # A response holds one step's text, or a whole answer's log probabilities at the worst.
 MESSAGE_BYTES_LIMIT = 16 * 1024 * 1024
@@ -28,6 +28,10 @@ _OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 _LOOPBACK = ("127.", "localhost:", "[::1]:")
+
+
+class StreamError(Exception):
+    """Triton's words for why an answer ended."""
 
 
 class NotThere(TritonError):
@@ -88,7 +92,7 @@ class TritonClient:
     async def stream(self, contract: Contract, inputs: list[Any]) -> AsyncIterator[AsyncIterator[Any]]:
         """The answer's responses as they come; leaving the block early stops the model's work on it.
 
-        Raises what the stream brings: a WeftError that Triton put into it, or AioRpcError where the call itself failed.
+        They raise StreamError for an error within the stream, and AioRpcError where the call itself failed.
         """
 
         async def requests() -> AsyncIterator[dict[str, Any]]:
@@ -105,7 +109,7 @@ class TritonClient:
 async def _responses(call: Any) -> AsyncIterator[Any]:
     async for result, error in call:
         if error is not None:
-            raise from_text(error.message())
+            raise StreamError(error.message() or "nothing")
         yield result.get_response()
 
 

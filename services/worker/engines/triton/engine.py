@@ -11,9 +11,9 @@ from services.kit.clock import monotonic_s
 from services.kit.errors import Internal, InvalidArgument, Unavailable, WeftError
 from services.worker.engines.gather import Gatherer
 from services.worker.engines.limits import check_room
-from services.worker.engines.triton.client import TritonClient
+from services.worker.engines.triton.client import StreamError, TritonClient
 from services.worker.engines.triton.contract import Contract
-from services.worker.engines.triton.failures import from_status, is_away
+from services.worker.engines.triton.failures import from_status, from_text, is_away
 from services.worker.engines.triton.prompts import Prompts
 from services.worker.engines.triton.readings import Reading
 from services.worker.engines.triton.wire import Chunk, to_chunk, to_inputs, to_logprobs, to_parameters
@@ -58,7 +58,7 @@ class TritonEngine:
         self._gather = Gatherer(sink, self.load, lambda: sum(r.prefilled for r in self._running.values()))
         self._broken = ""
         self._reading: Reading | None = None
-        self._others = 0
+        self._others = self._seen_others = 0
         self._heard_s = 0.0
         self._asking = asyncio.Lock()
         self._log = structlog.get_logger("triton")
@@ -84,10 +84,14 @@ class TritonEngine:
         return ()
 
     def read(self, reading: Reading | None) -> None:
-        """A new reading of Triton's metrics; None where there is none. What is not ours in it are others' requests."""
-        self._reading = reading
-        running = reading.running if reading is not None else None
-        self._others = max(0, running + reading.waiting - len(self._running)) if reading and running is not None else 0
+        """A new reading of Triton's metrics; None where there is none. What is not ours in it are others' requests.
+
+        One that began or ended meanwhile is in one count and not in the other: so the smaller of two readings holds.
+        """
+        before, self._seen_others = self._seen_others, 0
+        if reading is not None and reading.running is not None:
+            self._seen_others = max(0, reading.running + reading.waiting - len(self._running))
+        self._reading, self._others = reading, min(before, self._seen_others)
 
     def turned(self, broken: str) -> None:
         """Whether Triton can work now; while it cannot, `broken` says why, and every request ends."""
@@ -151,6 +155,8 @@ class TritonEngine:
                 await self._stream(request)
         except WeftError as error:
             self._end(request, error)
+        except StreamError as error:
+            self._end(request, from_text(str(error), structured=request.work.sampling.structure is not None))
         except grpc.aio.AioRpcError as error:
             if is_away(error):
                 await self.ask()
@@ -163,8 +169,8 @@ class TritonEngine:
         """Where the answer has to end at the latest. Without a tokenizer Triton's first chunk says more."""
         work, context = request.work, self.about.context_tokens
         room = context - 1
-        if (counted := await self._prompts.count(request.text)) is not None:
-            sent = await self._prompts.count(request.text + work.resume_text) if work.resume_text else counted
+        if (counted := await self._prompts.count(request.text, context)) is not None:
+            sent = await self._prompts.count(request.text + work.resume_text, context) if work.resume_text else counted
             room = check_room(sent or counted, context)
             self._start(request, counted)
         request.end = min(request.count + room, work.sampling.max_tokens or request.count + room)

@@ -21,20 +21,24 @@ _REFUSED = re.compile(
     r"|Error generating stream: .*(must be|should be|constraint|not supported|invalid|Unsupported)",
     re.IGNORECASE,
 )
+_NO_STRUCTURE = re.compile(r"schema|grammar|regex|structured|json|guidance", re.IGNORECASE)
 _NO_PARAMETERS = re.compile(r"'NoneType' object has no attribute")
 _FULL = re.compile(r"Exceeds maximum queue size|Request timeout expired", re.IGNORECASE)
 
 
-def from_text(text: str) -> WeftError:
-    """An error that came within an answer's stream; what is not known is taken for Triton's own trouble."""
-    said = f"Triton says: {text}"
+def from_text(text: str, *, structured: bool = False) -> WeftError:
+    """An error that came within an answer's stream; what is not known is taken for Triton's own trouble.
+
+    `structured` says that the request asked for a form, which is then the likeliest to be wrong with it.
+    """
+    said, field = f"Triton says: {text}", "sampling.structure" if structured else "sampling"
     if _TOO_LONG.search(text):
         return InvalidArgument(said, reason="PROMPT_TOO_LONG", field="prompt")
     if _NO_PARAMETERS.search(text):
         message = "Triton's model does not take these sampling parameters; its log says which one and why"
-        return InvalidArgument(message, reason="ENGINE_REFUSED", field="sampling")
-    if _REFUSED.search(text):
-        return InvalidArgument(said, reason="ENGINE_REFUSED", field="sampling")
+        return InvalidArgument(message, reason="ENGINE_REFUSED", field=field)
+    if _REFUSED.search(text) or (structured and _NO_STRUCTURE.search(text)):
+        return InvalidArgument(said, reason="ENGINE_REFUSED", field=field)
     if _FULL.search(text):
         return Exhausted(said, reason="ENGINE_FULL")
     return Unavailable(said, reason="ENGINE_FAILED")

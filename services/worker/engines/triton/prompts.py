@@ -10,6 +10,9 @@ from services.worker.engines.triton.template import ChatTemplate
 from services.worker.engines.triton.tokenizer import TokenizerFolder, read_tokenizer
 from services.worker.ports import Conversation, Prompt, Tokenised
 
+# Vocabularies have a few tokens of so many characters, most of them blanks, and none has longer ones.
+LONGEST_TOKEN_CHARS = 256
+
 
 class Prompts:
     """Without a template conversations are refused; without a tokenizer nothing is counted."""
@@ -41,8 +44,15 @@ class Prompts:
             raise InvalidArgument(message, reason="NO_CHAT_TEMPLATE", field="prompt.conversation")
         return self._template.render(prompt).removeprefix(self._doubled)
 
-    async def count(self, text: str) -> int | None:
-        """Tokens of a text; None where there is no tokenizer to count them."""
+    async def count(self, text: str, context_tokens: int) -> int | None:
+        """Tokens of a text; None where there is no tokenizer to count them. Raises InvalidArgument, PROMPT_TOO_LONG.
+
+        A text that cannot fit whatever its tokens is not looked at: that would take seconds.
+        """
+        longest = self._tokenizer.longest_chars if self._tokenizer is not None else LONGEST_TOKEN_CHARS
+        if len(text) > context_tokens * longest:
+            message = f"the prompt has {len(text):,} characters, and the context is {context_tokens:,} tokens"
+            raise InvalidArgument(message, reason="PROMPT_TOO_LONG", field="prompt")
         return await self._tokenizer.count(text) if self._tokenizer is not None else None
 
 

@@ -12,6 +12,8 @@ from services.worker.engines.triton.failures import TritonError
 
 # A text beyond this takes so long that the event loop should not wait for it.
 INLINE_CHARS = 8_192
+# Composed characters and blanks become fewer.
+_NORMALISING = 4
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 
 
@@ -20,6 +22,7 @@ class TokenizerFolder:
     """What a folder in the Hugging Face layout says. `template` is empty and `context_tokens` 0 where it does not."""
 
     tokenizer: Tokenizer
+    longest_token: int
     special: dict[str, str]
     template: str
     context_tokens: int
@@ -29,6 +32,11 @@ class TokenizerFolder:
         """Whether it begins every text with the bos token itself."""
         bos = self.special.get("bos_token")
         return bos is not None and self.tokenizer.encode("").tokens[:1] == [bos]
+
+    @property
+    def longest_chars(self) -> int:
+        """The most characters that one token can stand for, with room for what normalising drops."""
+        return self.longest_token * _NORMALISING
 
     async def count(self, text: str) -> int:
         """Tokens of a text, with those that the tokenizer itself puts around it."""
@@ -54,6 +62,7 @@ def read_tokenizer(folder: Path) -> TokenizerFolder:
     config = _read_json(folder / "tokenizer_config.json")
     return TokenizerFolder(
         tokenizer=tokenizer,
+        longest_token=max(map(len, tokenizer.get_vocab()), default=1),
         special={name: _content(config[name]) for name in _SPECIAL if config.get(name)},
         template=_template(folder, config),
         context_tokens=int(_read_json(folder / "config.json").get("max_position_embeddings") or 0),

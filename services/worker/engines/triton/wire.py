@@ -13,6 +13,8 @@ from services.worker.ports import Form, Logprob, Reason, Sampling, Structure
 
 # What OpenAI's interface gives where a probability is not known.
 UNKNOWN_LOGPROB = -9999.0
+# torch takes 64 bits with a sign.
+SEED_LIMIT = 1 << 63
 # vLLM's own names for why an answer ended, as the backend writes them; None while it goes on.
 _REASONS = {b"stop": Reason.STOP, b"length": Reason.LENGTH}
 _UNFINISHED = (b"None", b"")
@@ -57,7 +59,7 @@ def to_parameters(sampling: Sampling, max_tokens: int, resumed: int, structure_k
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
-        "seed": None if sampling.seed is None else sampling.seed + resumed,
+        "seed": None if sampling.seed is None else (sampling.seed + resumed) % SEED_LIMIT,
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "repetition_penalty": sampling.repetition_penalty,
@@ -105,7 +107,10 @@ def _first_element(data: bytes) -> bytes:
 
 
 def to_logprobs(data: bytes, count: int, alternatives: int) -> tuple[Logprob, ...]:
-    """One for each of `count` tokens, with so many alternatives; those that the model left out are unknown."""
+    """One for each of `count` tokens, with so many alternatives; those that the model left out are unknown.
+
+    Ids are 0 here as everywhere in this engine's answers: it promises nothing of its model's vocabulary.
+    """
     tokens = json.loads(data) if data else None
     found = [_to_logprob(token, alternatives) for token in (tokens or [])[:count]]
     return (*found, *(Logprob(0, "", UNKNOWN_LOGPROB) for _ in range(count - len(found))))
@@ -113,11 +118,10 @@ def to_logprobs(data: bytes, count: int, alternatives: int) -> tuple[Logprob, ..
 
 def _to_logprob(token: dict[str, Any], alternatives: int) -> Logprob:
     """vLLM puts the chosen token first, whatever its rank."""
-    by_rank = sorted(token, key=lambda number: int(token[number]["rank"]))
-    others = tuple(_entry(number, token[number]) for number in by_rank[:alternatives])
-    number, chosen = next(iter(token.items()))
-    return replace(_entry(number, chosen), alternatives=others)
+    by_rank = sorted(token.values(), key=lambda entry: int(entry["rank"]))
+    others = tuple(_entry(entry) for entry in by_rank[:alternatives])
+    return replace(_entry(next(iter(token.values()))), alternatives=others)
 
 
-def _entry(number: str, entry: dict[str, Any]) -> Logprob:
-    return Logprob(int(number), entry.get("decoded_token") or "", float(entry["logprob"]))
+def _entry(entry: dict[str, Any]) -> Logprob:
+    return Logprob(0, entry.get("decoded_token") or "", float(entry["logprob"]))

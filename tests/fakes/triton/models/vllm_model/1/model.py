@@ -7,6 +7,7 @@ Python, which has xllamacpp and none of Weft.
 import contextlib
 import http.client
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,11 +21,13 @@ FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 SLOTS = 16
 # What vLLM generates where max_tokens is not set.
 DEFAULT_MAX_TOKENS = 16
+# llama.cpp reads this seed as "choose one".
+RANDOM_SEED = 0xFFFFFFFF
+_TOO_LONG = re.compile(r"request \((\d+) tokens\) exceeds")
 _NAMES = {
     "temperature": "temperature",
     "top_p": "top_p",
     "top_k": "top_k",
-    "seed": "seed",
     "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
     "repetition_penalty": "repeat_penalty",
@@ -32,6 +35,7 @@ _NAMES = {
     "ignore_eos": "ignore_eos",
     "stop": "stop",
 }
+_TYPES = {"string", "number", "integer", "boolean", "object", "array", "null"}
 _STRUCTURES = {"json", "json_object", "choice", "grammar", "regex"}
 
 
@@ -46,14 +50,27 @@ def _structure(text: str) -> dict[str, Any]:
     if len(asked) != 1 or not set(asked) <= _STRUCTURES:
         raise ValueError(f"You must use one kind of structured outputs constraint but got: {asked}")
     if "json" in asked:
+        _check_types(asked["json"])
         return {"json_schema": asked["json"]}
     if "json_object" in asked:
         return {"json_schema": {"type": "object"}}
     if "grammar" in asked:
         return {"grammar": asked["grammar"]}
     if "choice" in asked:
-        return {"grammar": "root ::= " + " | ".join(json.dumps(choice) for choice in asked["choice"])}
-    raise ValueError("llama.cpp knows no regular expressions")
+        literals = (json.dumps(choice, ensure_ascii=False) for choice in asked["choice"])
+        return {"grammar": f"root ::= {' | '.join(literals)}"}
+    re.compile(asked["regex"])
+    expression = asked["regex"].replace("/", "\\/")
+    return {"grammar": f"%llguidance {{}}\nstart: /{expression}/"}
+
+
+def _check_types(schema: Any) -> None:
+    """llama.cpp lets types through that do not exist; what vLLM compiles schemas with refuses them."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("type"), str) and schema["type"] not in _TYPES:
+            raise ValueError(f"Unsupported type in the JSON schema: {schema['type']}")
+        for value in schema.values():
+            _check_types(value)
 
 
 def _body(text: str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -65,11 +82,23 @@ def _body(text: str, parameters: dict[str, Any]) -> dict[str, Any]:
             body |= _structure(value)
         elif name == "logprobs":
             body["n_probs"] = max(1, value)
+        elif name == "seed":
+            body["seed"] = value % RANDOM_SEED
         elif name in _NAMES:
             body[_NAMES[name]] = value
         elif name != "lora_name":
             raise TypeError(f"Unexpected keyword argument '{name}'")
     return body
+
+
+def _in_vllms_words(message: str) -> str:
+    """What vLLM would say instead, for the errors that callers have to tell from others."""
+    if (found := _TOO_LONG.search(message)) is not None:
+        return (
+            f"The decoder prompt (length {found[1]}) is longer than the maximum model length. "
+            "Make sure that `max_model_len` is no smaller than the number of text tokens."
+        )
+    return message
 
 
 class Llama:
@@ -82,6 +111,10 @@ class Llama:
         params.n_ctx = SLOTS * context_tokens
         params.n_gpu_layers = 0
         params.verbosity = -1
+        # So that an answer is the same again, whatever is in the cache.
+        params.cache_type_k = xllamacpp.ggml_type.GGML_TYPE_F32
+        params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.ui = False
         params.cpuparams.n_threads = 1
         params.cpuparams_batch.n_threads = 1
@@ -96,12 +129,12 @@ class Llama:
             connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
             response = connection.getresponse()
             if response.status != 200:
-                raise ValueError(json.loads(response.read())["error"]["message"])
+                raise ValueError(_in_vllms_words(json.loads(response.read())["error"]["message"]))
             while line := response.readline():
                 if line.startswith(b"data: {"):
                     event = json.loads(line[6:])
                     if "error" in event:
-                        raise ValueError(event["error"]["message"])
+                        raise ValueError(_in_vllms_words(event["error"]["message"]))
                     yield event
 
 
@@ -161,7 +194,7 @@ class TritonPythonModel:
             return
         try:
             body = _body(_input(request, "text_input", b"").decode(), parameters)
-        except (TypeError, ValueError) as error:
+        except Exception as error:
             # vLLM's backend logs what was wrong and trips over the missing parameters.
             pb_utils.Logger.log_error(f"[vllm] Was trying to create `TritonSamplingParams`, but got exception: {error}")
             raise AttributeError("'NoneType' object has no attribute 'lora_name'") from error
@@ -180,20 +213,12 @@ class TritonPythonModel:
                     sender.send(pb_utils.InferenceResponse([], error), flags=FINAL)
                     return
                 if "prompt_progress" in event:
-                    self._check_length(event["prompt_progress"]["total"])
                     continue
                 count = event["tokens_predicted"]
                 sender.send(self._response(request, event, count - sent), flags=FINAL if event["stop"] else 0)
                 sent = count
                 if self._delay_s:
                     self._stopping.wait(self._delay_s)
-
-    def _check_length(self, prompt_tokens: int) -> None:
-        if prompt_tokens >= self._context_tokens:
-            raise ValueError(
-                f"The decoder prompt (length {prompt_tokens}) is longer than the maximum model length of "
-                f"{self._context_tokens}. Make sure that `max_model_len` is no smaller than the number of text tokens."
-            )
 
     def _response(self, request: Any, event: dict[str, Any], new: int) -> Any:
         tensors = [pb_utils.Tensor("text_output", np.asarray([event["content"].encode()], dtype=np.object_))]
