@@ -5,6 +5,8 @@ import os
 import resource
 import sys
 
+import psutil
+
 from services.retriever.core.naming import last_part
 from services.retriever.document import Prepared
 from services.retriever.failure import FailureCode, IngestFailure, too_large
@@ -18,7 +20,6 @@ def main() -> int:
     """Arguments: memory limit in bytes, characters of a document."""
     become_child()
     memory_bytes, max_text_chars = map(int, sys.argv[1:])
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     # A crash of a parser is expected now and then, and its memory belongs to nobody's disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # The libraries complain of documents in their own words; the answer says what matters.
@@ -26,6 +27,9 @@ def main() -> int:
     # numpy's threads would reserve a part of the memory limit each, and nothing here multiplies matrices.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     tokens = MiniLmTokens()
+    # Libraries reserve address space when they are loaded, a gibibyte at a time, and use next to none of it.
+    limit_bytes = memory_bytes + psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
     answer_frames(lambda frame: _answer(decode_question(frame), tokens, max_text_chars))
     return 0
 
