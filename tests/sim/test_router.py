@@ -12,7 +12,7 @@ from services.kit.settings.router import FailoverSettings, QueueSettings
 from services.router.core.chat import Chat, FinishReason, Message, Priority, Role, Sampling
 from services.router.events import Accepted, Failed, Finished, Moved
 from tests.sim.loop import simulate
-from tests.sim.world import MODEL, Reader, SimWorker, World
+from tests.sim.world import ANSWER_TOKENS_LIMIT, MODEL, Reader, SimWorker, TextReader, TextWorker, World
 
 ANSWERS = 1500
 QUEUE = QueueSettings(requests=60, tokens=60_000, wait_s=8.0, in_worker=2)
@@ -37,10 +37,10 @@ class Told:
     wrong: list[str] = field(default_factory=list)
 
 
-async def ask(world: World, chance: random.Random, number: int, told: Told) -> None:
+async def ask(world: World, kind: type[Reader], chance: random.Random, number: int, told: Told) -> None:
     """One client: a random prompt, length, deadline and temper; some leave, some cancel."""
     prompt = f"request {number} " + "x" * chance.randrange(300)
-    length = chance.randint(1, 60)
+    length = chance.randint(1, ANSWER_TOKENS_LIMIT)
     chat = Chat(
         MODEL,
         (Message(Role.USER, prompt),),
@@ -48,7 +48,7 @@ async def ask(world: World, chance: random.Random, number: int, told: Told) -> N
         tenant=chance.choice("abc"),
         priority=chance.choice([Priority.BATCH, Priority.NORMAL, Priority.INTERACTIVE]),
     )
-    reader = Reader(chat, world.now)
+    reader = kind(chat, world.now)
     answer = world.answer(str(number), reader)
     deadline_s = world.now() + chance.choice([0.5, 5.0, 60.0])
     leaves_s = chance.choice([None, None, None, chance.random() * 2])
@@ -113,16 +113,18 @@ async def break_things(world: World, chance: random.Random) -> None:
             world.fleet.up(worker, fresh=fault == "die")
 
 
-async def storm(seed: int, policy: str) -> tuple[World, Told]:
+async def storm(
+    seed: int, policy: str, worker: type[SimWorker] = SimWorker, reader: type[Reader] = Reader
+) -> tuple[World, Told]:
     """A run: twice what three workers can do, in bursts, while things break."""
     chance = random.Random(seed)
-    workers = [SimWorker(f"w{n}", itl_s=0.02 * (1 + n), max_running=6, max_waiting=4) for n in range(3)]
+    workers = [worker(f"w{n}", itl_s=0.02 * (1 + n), max_running=6, max_waiting=4) for n in range(3)]
     world, told = World(workers, QUEUE, FAILOVER, seed, policy), Told()
     breaking = asyncio.ensure_future(break_things(world, chance))
     clients = []
     for number in range(ANSWERS):
         await asyncio.sleep(chance.expovariate(25.0))
-        clients.append(asyncio.ensure_future(ask(world, chance, number, told)))
+        clients.append(asyncio.ensure_future(ask(world, reader, chance, number, told)))
         assert len(world.room.queue(MODEL)) <= QUEUE.requests
         assert world.room.queue(MODEL).tokens <= QUEUE.tokens
     await asyncio.gather(*clients)
@@ -135,8 +137,16 @@ async def storm(seed: int, policy: str) -> tuple[World, Told]:
 @pytest.mark.parametrize("policy", ["least_loaded", "prefix_aware"])
 @pytest.mark.parametrize("seed", range(2))
 def test_every_token_once_whatever_breaks(seed: int, policy: str) -> None:
-    world, told = simulate(storm(seed, policy))
-    print(f"seed {seed} {policy}: {told}")
+    proved(*simulate(storm(seed, policy)), f"seed {seed} {policy}")
+
+
+def test_no_text_twice_and_none_missing_where_workers_know_text_alone() -> None:
+    proved(*simulate(storm(3, "least_loaded", TextWorker, TextReader)), "seed 3 of text")
+
+
+def proved(world: World, told: Told, run: str) -> None:
+    """What holds after every storm."""
+    print(f"{run}: {told}")
     assert not told.wrong
     assert not told.late
     assert told.moved > 10, "the storm was too mild to prove anything"

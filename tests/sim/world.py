@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prometheus_client import CollectorRegistry
 
@@ -33,11 +33,19 @@ from weft.chat.v1.chat_pb2 import TokenLogprob
 from weft.worker.v1 import worker_pb2
 
 MODEL = "m"
+ANSWER_TOKENS_LIMIT = 60
+CHARACTERS = 4
+"""In a token of a worker that knows text alone."""
 
 
 def token(prompt: str, index: int) -> int:
     """The token that every right answer to the prompt has at this place."""
     return random.Random(f"{prompt} {index}").randrange(1 << 20)
+
+
+def prose(prompt: str) -> str:
+    """The text of every right answer to the prompt by workers that know text alone; longer than any of them."""
+    return "".join(f" {token(prompt, index):07d}" for index in range(ANSWER_TOKENS_LIMIT))
 
 
 @dataclass(slots=True)
@@ -47,9 +55,11 @@ class _Request:
     index: int
     end: int
     prefill_steps: int
+    at: int = 0
+    held: str = ""
 
 
-@dataclass(slots=True)
+@dataclass
 class SimWorker:
     """One engine step each `itl_s` brings a token to each running request; over its limits it refuses.
 
@@ -110,12 +120,24 @@ class SimWorker:
             return number
         prompt = message.prompt.conversation.messages[-1].content
         done = len(message.resume_token_ids)
-        assert list(message.resume_token_ids) == [token(prompt, i) for i in range(done)], "resumed from wrong tokens"
         request = _Request(flow, prompt, done, message.sampling.max_tokens, 1 + len(prompt) % 7)
+        self.resume(request, message)
         (self.requests if len(self.requests) < self.max_running else self.waiting)[number] = request
         self.peak = max(self.peak, self.under_way)
         loop.call_soon(flow.started, len(prompt), 0)
         return number
+
+    def resume(self, request: _Request, message: worker_pb2.Start) -> None:
+        """Checks what the router says that the client has."""
+        done = len(message.resume_token_ids)
+        right = [token(request.prompt, i) for i in range(done)]
+        assert list(message.resume_token_ids) == right, "resumed from wrong tokens"
+        assert not message.resume_text
+
+    def delta(self, request: _Request) -> worker_pb2.Delta:
+        """The request's next token."""
+        ids = [token(request.prompt, request.index)]
+        return worker_pb2.Delta(index=request.index, token_ids=ids, text=f" {ids[0]}")
 
     def leave(self, number: int) -> None:
         """See Link.leave."""
@@ -133,12 +155,34 @@ class SimWorker:
                 request.prefill_steps -= 1
                 continue
             if request.index < request.end:
-                ids = [token(request.prompt, request.index)]
-                request.flow.tokens(worker_pb2.Delta(index=request.index, token_ids=ids, text=f" {ids[0]}"))
+                request.flow.tokens(self.delta(request))
                 request.index += 1
             if request.index >= request.end:
                 self.requests.pop(number, None)
                 request.flow.end(Ended(FinishReason.LENGTH, Usage(len(request.prompt), 0, request.end)))
+
+
+class TextWorker(SimWorker):
+    """Knows text alone, holds some of it back as for stop strings, and goes on from what the client has of it."""
+
+    def hello(self) -> Hello:
+        """See SimWorker."""
+        return replace(super().hello(), text_only=True, tokenizer_fingerprint=f"text:{MODEL}")
+
+    def resume(self, request: _Request, message: worker_pb2.Start) -> None:
+        """See SimWorker."""
+        assert not any(message.resume_token_ids)
+        assert prose(request.prompt).startswith(message.resume_text), "resumed from wrong text"
+        request.at = len(message.resume_text)
+
+    def delta(self, request: _Request) -> worker_pb2.Delta:
+        """See SimWorker."""
+        request.held += prose(request.prompt)[request.at : request.at + CHARACTERS]
+        request.at += CHARACTERS
+        text = ""
+        if request.index % 3 or request.index + 1 == request.end:
+            text, request.held = request.held, ""
+        return worker_pb2.Delta(index=request.index, token_ids=[0], text=text)
 
 
 class SimFleet:
@@ -266,7 +310,7 @@ class Reader:
     pushes = True
 
     def __init__(self, chat: Chat, now: Callable[[], float]) -> None:
-        self._prompt = chat.messages[-1].content
+        self.prompt = chat.messages[-1].content
         self._now = now
         self._pushes = 0
         self.tokens_seen = 0
@@ -279,16 +323,20 @@ class Reader:
         self._pushes += 1
         if self._pushes % 3 == 0:
             return False
-        self._take(index, ids)
+        self._take(text, index, ids)
         return True
 
     async def tokens(self, text: str, index: int, ids: list[int], logprobs: list[TokenLogprob]) -> None:
         """See answer.Client."""
-        self._take(index, ids)
+        self._take(text, index, ids)
 
-    def _take(self, index: int, ids: Sequence[int]) -> None:
+    def check(self, text: str, index: int, ids: Sequence[int]) -> None:
+        """Whether these are the tokens that are due here."""
+        assert ids == [token(self.prompt, index + i) for i in range(len(ids))], "a wrong token"
+
+    def _take(self, text: str, index: int, ids: Sequence[int]) -> None:
         assert index == self.tokens_seen, f"token {index} came where {self.tokens_seen} was due"
-        assert ids == [token(self._prompt, index + i) for i in range(len(ids))], "a wrong token"
+        self.check(text, index, ids)
         self.tokens_seen += len(ids)
         if index:
             self.longest_gap_s = max(self.longest_gap_s, self._now() - self.last_s)
@@ -297,3 +345,17 @@ class Reader:
     async def event(self, event: object) -> None:
         """See answer.Client."""
         self.events.append(event)
+
+
+class TextReader(Reader):
+    """A client of workers that know text alone: the text has neither a gap nor a repeat."""
+
+    def __init__(self, chat: Chat, now: Callable[[], float]) -> None:
+        super().__init__(chat, now)
+        self._rest = prose(self.prompt)
+
+    def check(self, text: str, index: int, ids: Sequence[int]) -> None:
+        """See Reader."""
+        assert not any(ids)
+        assert self._rest.startswith(text), f"{text!r} came where {self._rest[:20]!r} was due"
+        self._rest = self._rest[len(text) :]
