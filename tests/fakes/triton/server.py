@@ -7,8 +7,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,8 +48,12 @@ def write_repository(
     context_tokens: int = CONTEXT_TOKENS,
     adapters: Mapping[str, Path] | None = None,
     without: Sequence[str] = (),
+    decoupled: bool = True,
 ) -> Path:
-    """A model repository; `delay_s` is the time between two tokens, `without` leaves outputs of those names away."""
+    """Adds a model to the repository in `folder`; `delay_s` is the time between two tokens.
+
+    `without` leaves away the inputs and outputs whose names begin so; a model that is not `decoupled` cannot stream.
+    """
     model = folder / name
     shutil.copytree(_MODELS / MODEL, model, ignore=shutil.ignore_patterns("__pycache__"))
     config = (model / "config.pbtxt").read_text()
@@ -57,8 +61,9 @@ def write_repository(
     for key, value in values.items():
         config = config.replace(f"@{key}@", value)
     config = config.replace(f'name: "{MODEL}"', f'name: "{name}"')
-    lines = [line for line in config.splitlines() if not any(f'"{word}"' in line for word in without)]
-    (model / "config.pbtxt").write_text("\n".join(lines) + "\n")
+    lines = [line for line in config.splitlines() if not any(f'name: "{word}' in line for word in without)]
+    text = "\n".join(lines).replace(",\n]", "\n]") + "\n"
+    (model / "config.pbtxt").write_text(text if decoupled else text.replace("decoupled: True", "decoupled: False"))
     loras = {adapter: str(path) for adapter, path in (adapters or {}).items()}
     (model / "1" / "multi_lora.json").write_text(json.dumps(loras))
     return folder
@@ -141,6 +146,16 @@ class TritonServer:
         finally:
             client.close()
         pytest.fail("Triton is not ready:\n" + self.log.read_text(errors="replace")[-4000:])
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It stands still in the block, its connections open."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """Ends it and its models at once, as a machine's loss would."""

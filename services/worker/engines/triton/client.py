@@ -72,7 +72,7 @@ class TritonClient:
             return {}
         found: dict[str, str] = {}
         for model in index.models:
-            why = "" if model.state == "READY" else model.reason or model.state.lower() or "not loaded"
+            why = "" if model.state == "READY" else _line(model.reason) or model.state.lower() or "not loaded"
             # Of several versions one that works is enough.
             found[model.name] = "" if found.get(model.name, why) == "" else why
         return found
@@ -111,6 +111,11 @@ async def _responses(call: Any) -> AsyncIterator[Any]:
         if error is not None:
             raise StreamError(error.message() or "nothing")
         yield result.get_response()
+
+
+def _line(text: str) -> str:
+    """The first line of what may be a model's whole traceback."""
+    return text.strip().partition("\n")[0]
 
 
 def _said(error: InferenceServerException) -> str:
