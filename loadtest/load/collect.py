@@ -3,6 +3,7 @@
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +87,19 @@ class Slice:
     longest_gap_s: float = 0.0
 
 
+class Life(NamedTuple):
+    """One answer in short: when it was due and ended, its longest silence, and what became of it."""
+
+    due_s: float
+    ended_s: float
+    gap_at_s: float
+    gap_s: float
+    moves: int
+    code: str
+    lost: int
+    repeated: int
+
+
 class Collector:
     """Takes each answer when it has ended. The cost of a token here is part of a sum over its whole answer."""
 
@@ -94,6 +108,7 @@ class Collector:
         self.whole = Figures()
         self.groups: dict[str, Figures] = {}
         self.slices: list[Slice] = []
+        self.lives: list[Life] = []
 
     def __repr__(self) -> str:
         return f"Collector(sent={self.whole.sent} ok={self.whole.ok})"
@@ -121,6 +136,7 @@ class Collector:
             figures.good += good
             figures.itl.record_all(gaps)
             figures.chunk_gap.record_all(chunk_gaps)
+        self.lives.append(self._life(record, chunk_gaps))
         self._timeline(record, times, counts, chunk_gaps)
 
     def _is_good(self, record: Record, tokens: int, gaps: Times) -> bool:
@@ -135,6 +151,17 @@ class Collector:
             and (wanted.tpot_s is None or tpot_s <= wanted.tpot_s)
             and (wanted.itl_s is None or not gaps.size or float(np.quantile(gaps, 0.99)) <= wanted.itl_s)
         )
+
+    @staticmethod
+    def _life(record: Record, gaps: Times) -> Life:
+        """Before its first token an answer is silent from when it was due."""
+        worst, at_s = int(np.argmax(gaps)) if gaps.size else -1, record.request.due_s
+        first_s = (record.first_s or record.ended_s) - at_s
+        gap_s = first_s
+        if worst >= 0 and gaps[worst] > first_s:
+            gap_s, at_s = float(gaps[worst]), record.times[worst]
+        request, code = record.request, record.code
+        return Life(request.due_s, record.ended_s, at_s, gap_s, record.moves, code, record.gaps, record.repeats)
 
     def _timeline(self, record: Record, times: Times, counts: NDArray[np.uint32], gaps: Times) -> None:
         self.slice_at(record.request.due_s).due += 1

@@ -10,6 +10,7 @@ from services.cli.commands.chat import chat
 from services.cli.commands.demo import demo
 from services.cli.commands.doctor import doctor
 from services.cli.commands.ingest import ingest
+from services.cli.commands.models import build_models
 from services.cli.commands.up import up
 from services.cli.commands.workers import workers
 from services.cli.group import Commands
@@ -57,6 +58,7 @@ def build() -> typer.Typer:
     )
     for command in (up, demo, ingest, ask, chat, workers, doctor):
         app.command()(command)
+    app.add_typer(build_models(), name="models")
     return app
 
 

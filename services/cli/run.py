@@ -113,8 +113,13 @@ async def _live(
 
 
 async def _ready(mesh: Mesh, supervisor: Supervisor) -> None:
-    """Returns when every process is ready and a worker serves, as seen by a caller at Envoy."""
+    """Returns when every process is ready and a worker serves, as seen by a caller at Envoy.
+
+    Workers that run elsewhere come when they come: a mesh that starts none of its own waits for none.
+    """
     await supervisor.ready()
+    if not mesh.workers:
+        return
     async with dial(mesh.target, mesh.settings.grpc) as channel:
         router = router_pb2_grpc.RouterServiceStub(channel)
         while True:

@@ -3,9 +3,9 @@
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -76,13 +76,13 @@ def aimed(
         fields.append(("Authorization", f"Bearer {key}"))
 
     def target(where: str) -> Target:
-        host, _, port = where.rpartition(":")
-        return Target(host.strip("[]"), int(port), model, tuple(fields), tls, ca_file, timeout_s)
+        base = target_at(where, model=model, timeout_s=timeout_s)
+        return replace(base, headers=tuple(fields), tls=tls, ca_file=ca_file)
 
     if start:
         if address:
             raise UsageProblem("--start and --target exclude each other: the mesh that is started is the target")
-        with _started(start) as found:
+        with started(start) as found:
             yield Running(target(found.target), found.target, dict(found.pids))
         return
     where = address_of(address, load_settings())
@@ -90,11 +90,18 @@ def aimed(
     yield Running(target(where), "" if tls or ca_file else where, _local_pids(where))
 
 
+def target_at(where: str, *, model: str, timeout_s: float) -> Target:
+    """host:port as a target."""
+    host, _, port = where.rpartition(":")
+    return Target(host.strip("[]"), int(port), model, timeout_s=timeout_s)
+
+
 @contextmanager
-def _started(options: str) -> Iterator[Mesh]:
+def started(options: str, environment: Mapping[str, str] | None = None) -> Iterator[Mesh]:
+    """A mesh with these options of `weft up` and variables, for as long as the context lasts. Raises Problem."""
     with ExitStack() as stack:
         try:
-            found = stack.enter_context(mesh(*shlex.split(options)))
+            found = stack.enter_context(mesh(*shlex.split(options), environment=dict(environment or {})))
         except RuntimeError as error:
             raise Problem(str(error)) from error
         yield found

@@ -10,6 +10,7 @@ from services.cli.checks import check_sim_options
 from services.cli.group import run_async
 from services.cli.overrides import Overrides
 from services.cli.plan import MAX_WORKERS, Mesh
+from services.cli.pulled import find, looks_like_name
 from services.cli.run import prepare, run
 from services.cli.screen import screen_for
 from services.cli.sim_speed import sim_speeds
@@ -18,9 +19,12 @@ from services.kit.settings import load_settings
 
 READY_LIMIT_S = 300.0
 
-Workers = Annotated[int, typer.Option(min=1, max=MAX_WORKERS, help="Workers to start.")]
+Workers = Annotated[int, typer.Option(min=0, max=MAX_WORKERS, help="Workers to start; 0 where they run elsewhere.")]
 Engine = Annotated[str | None, typer.Option(help="What generates: reader, sim or llamacpp.", show_default="reader")]
-Model = Annotated[Path | None, typer.Option(help="The model's file; a GGUF file implies --engine llamacpp.")]
+Model = Annotated[
+    Path | None,
+    typer.Option(help="The model's file, or its name as in `weft models list`; a GGUF file implies --engine llamacpp."),
+]
 ModelName = Annotated[str | None, typer.Option(help="The name that clients ask for.")]
 DataDir = Annotated[Path | None, typer.Option(help="Where indexes, logs and caches are kept.", show_default=".weft")]
 HttpPort = Annotated[int | None, typer.Option(help="HTTP and gRPC for clients.", show_default="8080", min=0, max=65535)]
@@ -93,6 +97,8 @@ def up(
     overrides.put_port("worker", worker_port)
     if free_ports:
         overrides.put_free_ports()
+    if model is not None and engine in (None, "llamacpp") and looks_like_name(str(model)):
+        model = find(str(model), data_dir or load_settings().data_dir)
     overrides.put_model(engine, model)
     overrides.put("worker.model_name", model_name)
     overrides.put("worker.sim.ttft_ms", sim_ttft_ms)

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+from loadtest.load.proxy import Proxy
 from tests.chaos.client import Crowd, longest_gap_ms, prompts, same, through, undisturbed
 from tests.chaos.mesh import SERVING, mesh, sim
-from tests.chaos.proxy import Proxy
 
 STALL_S = 1.0
 

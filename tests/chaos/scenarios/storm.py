@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from loadtest.load.proxy import Proxy
 from tests.chaos.client import Heard, listen, longest_gap_ms, prompts, same, undisturbed
 from tests.chaos.mesh import SERVING, Mesh, mesh, sim
-from tests.chaos.proxy import Proxy
 from weft.router.v1 import router_pb2
 
 SEED = 7
