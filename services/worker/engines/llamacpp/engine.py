@@ -15,7 +15,16 @@ from services.worker.engines.grammar import StructureCheck
 from services.worker.engines.http import HttpClient
 from services.worker.engines.limits import check_room
 from services.worker.engines.llamacpp.gguf import GgufHead
-from services.worker.engines.llamacpp.wire import Stop, Token, completion_body, to_chunk, to_refusal
+from services.worker.engines.llamacpp.spelling import Spelling
+from services.worker.engines.llamacpp.wire import (
+    Chunk,
+    Stop,
+    Token,
+    completion_body,
+    to_chunk,
+    to_refusal,
+    unknown_logprob,
+)
 from services.worker.ports import (
     About,
     Conversation,
@@ -58,6 +67,7 @@ class LlamaCppEngine:
         self._pieces = head.pieces
         self._has_template = head.has_template
         self._client = client
+        self._spelling = Spelling(head.pieces)
         self._structures = StructureCheck(client.post, head.trap)
         self._running: dict[int, _Request] = {}
         self._waiting: deque[_Request] = deque()
@@ -139,6 +149,8 @@ class LlamaCppEngine:
                 raise InvalidArgument(message, reason="UNKNOWN_TOKEN", field="prompt.token_ids")
             return list(prompt.ids)
         text = prompt.text if isinstance(prompt, Rendered) else await self._render(prompt)
+        # Cutting a text takes long that is far too long for any context.
+        check_room(len(text.encode()) // self._spelling.longest_bytes, self.about.context_tokens)
         answer = await self._client.post("/tokenize", {"content": text, "add_special": True, "parse_special": True})
         return [int(token) for token in answer["tokens"]]
 
@@ -194,12 +206,31 @@ class LlamaCppEngine:
                     continue
                 request.prefilled = True
                 sent = len(request.ids) - begun
-                if chunk.predicted > sent + len(request.held) + len(chunk.tokens):
+                tokens, lost = chunk.tokens, chunk.predicted - sent - len(request.held) - len(chunk.tokens)
+                if lost > 0 and request.work.sampling.structure is not None:
+                    tokens = self._respell(request, chunk, lost)
+                elif lost > 0:
                     request.held = []
                     return chunk.predicted - sent
-                if self._take(request, chunk.tokens, chunk.stop):
+                if self._take(request, tokens, chunk.stop):
                     return 0
         raise Unavailable("llama.cpp ended the answer without a reason", reason="ENGINE_BROKEN")
+
+    def _respell(self, request: _Request, chunk: Chunk, lost: int) -> list[Token]:
+        """Ids for the tokens of a character that llama.cpp gave none for: any that spell it.
+
+        Generating the stretch again would begin its structure anew; and no other worker resumes such an answer.
+        """
+        known = b"".join(self._pieces[token] for token, _ in chunk.tokens)
+        data = chunk.text.encode().removesuffix(known)
+        if not data:
+            # The character is not complete yet, or never will be: then nobody sees it.
+            return chunk.tokens
+        ids = self._spelling.spell(data, lost)
+        if ids is None:
+            raise Unavailable("llama.cpp did not name the tokens of a character", reason="ENGINE_FAILED")
+        asked = request.work.sampling.logprobs is not None
+        return [(token, unknown_logprob(token) if asked else None) for token in ids] + chunk.tokens
 
     async def _repair(self, request: _Request, count: int) -> None:
         """Generates a stretch of `count` tokens whose ids the stream did not give."""

@@ -31,13 +31,17 @@ Token = tuple[int, Logprob | None]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One event. `predicted` counts this call's tokens so far, those with an unknown id too."""
+    """One event. `predicted` counts this call's tokens so far, those with an unknown id too.
+
+    `text` is theirs since the last event; it is asked for with structures alone.
+    """
 
     tokens: list[Token]
     predicted: int
     cached: int
     progressed: bool
     stop: Stop
+    text: str = ""
 
 
 def completion_body(
@@ -72,8 +76,13 @@ def completion_body(
         # Each request says it of every adapter; what it leaves out would have its whole weight.
         body["lora"] = [{"id": at, "scale": float(name == work.adapter)} for at, name in enumerate(adapters)]
     if sampling.structure is not None:
-        body |= structure_fields(sampling.structure)
+        body |= {"response_fields": [*_FIELDS, "content"], **structure_fields(sampling.structure)}
     return {name: value for name, value in body.items() if value is not None}
+
+
+def unknown_logprob(token: int) -> Logprob:
+    """What stands in the place of one that llama.cpp does not give: where a token ends in the middle of a character."""
+    return Logprob(token, "\ufffd", UNKNOWN_LOGPROB)
 
 
 def to_refusal(status: int, _headers: Mapping[str, str], body: bytes) -> WeftError:
@@ -101,6 +110,7 @@ def to_chunk(event: dict[str, Any], alternatives: int | None) -> Chunk:
         predicted=event.get("tokens_predicted", 0),
         cached=(progress or {}).get("cache", 0) or (event.get("timings") or {}).get("cache_n", 0),
         progressed=progress is not None,
+        text=event.get("content") or "",
         stop=(Stop.END_OF_ANSWER if event.get("stop_type") == "eos" else Stop.LIMIT) if stopped else Stop.GOES_ON,
     )
 
@@ -114,7 +124,7 @@ def _align(ids: list[int], items: list[dict[str, Any]], alternatives: int) -> It
             yield _to_logprob(item, alternatives)
             item = next(left, None)
         else:
-            yield Logprob(token, "\ufffd", UNKNOWN_LOGPROB)
+            yield unknown_logprob(token)
 
 
 def _to_logprob(item: dict[str, Any], alternatives: int) -> Logprob:

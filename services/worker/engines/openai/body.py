@@ -33,7 +33,10 @@ def sampling_fields(sampling: Sampling, dialect: Dialect, done: int, *, chat: bo
         fields |= {"top_k": sampling.top_k or 0, "min_p": 0.0, "repeat_penalty": fields.pop("repetition_penalty")}
         if sampling.seed is not None:
             fields["seed"] = (sampling.seed + done) % _RANDOM_SEED
-    if sampling.logprobs is not None:
+        if sampling.logprobs is not None:
+            # With none it would give none of the token itself either.
+            fields["logprobs"] = max(1, sampling.logprobs)
+    elif sampling.logprobs is not None:
         fields |= {"logprobs": True, "top_logprobs": sampling.logprobs} if chat else {"logprobs": sampling.logprobs}
     if sampling.structure is not None:
         fields |= structure_fields(sampling.structure, dialect)

@@ -6,7 +6,7 @@ from collections import deque
 
 import structlog
 
-from services.kit.errors import Internal, Unavailable, WeftError
+from services.kit.errors import Internal, InvalidArgument, Unavailable, WeftError
 from services.worker.engines.gather import Gatherer
 from services.worker.engines.http import HttpClient
 from services.worker.engines.openai.refusal import to_stream_error
@@ -14,7 +14,7 @@ from services.worker.engines.openai.request import Request
 from services.worker.engines.openai.route import Route
 from services.worker.engines.openai.watch import Reading
 from services.worker.engines.openai.wire import Chunk, to_chunk
-from services.worker.ports import About, EngineLoad, Finish, Reason, Sink, Tokens, Work
+from services.worker.ports import About, EngineLoad, Finish, Reason, Sink, Tokenised, Tokens, Work
 
 
 class OpenAIEngine:
@@ -95,6 +95,10 @@ class OpenAIEngine:
                 self._end(request, request.finish(reason))
             else:
                 await self._stream(request)
+        except InvalidArgument as error:
+            if error.reason == "ENGINE_REFUSED" and error.field == "prompt":
+                error.field = "prompt.token_ids" if isinstance(request.work.prompt, Tokenised) else "prompt"
+            self._end(request, error)
         except WeftError as error:
             self._end(request, error)
         except Exception as caught:

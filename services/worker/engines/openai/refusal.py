@@ -1,6 +1,7 @@
 """What an upstream's refusals and failures mean, in the mesh's own errors."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,9 @@ from services.kit.errors import Exhausted, InvalidArgument, Unavailable, WeftErr
 # The longest delay that is believed.
 DELAY_LIMIT_S = 3600.0
 _WORDS_LIMIT = 500
+# Where no parameter is named, the words have to tell.
+_TOO_LONG = re.compile(r"context.{0,20}(size|length|window)|too (long|large)", re.I)
+_STRUCTURE = re.compile(r"grammar|schema|regex|structured|guided", re.I)
 _SAMPLING = {
     **{name: name for name in ("temperature", "top_p", "top_k", "seed", "stop", "max_tokens", "logprobs")},
     **{name: name for name in ("presence_penalty", "frequency_penalty", "repetition_penalty")},
@@ -39,7 +43,10 @@ def to_refusal(status: int, headers: Mapping[str, str], body: bytes) -> WeftErro
     if status == 429:
         return Exhausted(f"the upstream is full: {said}", reason="UPSTREAM_FULL", retry_delay_s=delay_s)
     if status in (400, 405, 413, 415, 422):
-        name = _SAMPLING.get(param)
+        if _TOO_LONG.search(said):
+            message = f"the prompt is longer than the upstream's context: {said}"
+            return InvalidArgument(message, reason="PROMPT_TOO_LONG", field="prompt")
+        name = _SAMPLING.get(param) or ("structure" if _STRUCTURE.search(said) else "")
         field = f"sampling.{name}" if name else "prompt"
         return InvalidArgument(f"the upstream refuses the request: {said}", reason="ENGINE_REFUSED", field=field)
     reason = "UPSTREAM_UNAVAILABLE" if status == 503 else "ENGINE_FAILED"

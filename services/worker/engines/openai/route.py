@@ -93,7 +93,11 @@ class IdRoute:
         """What vLLM has shown of the resumed tokens, which is all up to the last that ended a character."""
         ids = list(work.resume)
         for count in range(len(ids), 0, -1):
-            text = await self.text_of(work, ids[:count])
+            try:
+                text = await self.text_of(work, ids[:count])
+            except InvalidArgument as error:
+                message = f"the resumed tokens are none of this model: {error.message}"
+                raise InvalidArgument(message, reason="UNKNOWN_TOKEN", field="resume_token_ids") from error
             if not text.endswith("\ufffd"):
                 return text, count < len(ids)
         return "", True
