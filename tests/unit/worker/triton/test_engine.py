@@ -57,7 +57,7 @@ async def test_an_answer(opener: Opener, tiny_folder: Path, counted: bool) -> No
     assert got.ids == [0] * 24
     assert len(got.texts) > 4
     assert got.finish == Finish(Reason.LENGTH, got.started or 0, 0, 24)
-    assert got.started == 14
+    assert got.started == 13
 
 
 async def test_a_chat_template_makes_text_of_a_conversation(opener: Opener, tiny_folder: Path) -> None:
