@@ -11,7 +11,6 @@ from services.cli.group import run_async
 from services.cli.overrides import Overrides
 from services.cli.plan import MAX_WORKERS, Mesh
 from services.cli.pulled import find, looks_like_name
-from services.cli.pulled import find, looks_like_name
 from services.cli.run import prepare, run
 from services.cli.screen import screen_for
 from services.cli.sim_speed import sim_speeds
@@ -98,8 +97,6 @@ def up(
     overrides.put_port("worker", worker_port)
     if free_ports:
         overrides.put_free_ports()
-    if model is not None and engine in (None, "llamacpp") and looks_like_name(str(model)):
-        model = find(str(model), data_dir or load_settings().data_dir)
     if model is not None and engine in (None, "llamacpp") and looks_like_name(str(model)):
         model = find(str(model), data_dir or load_settings().data_dir)
     overrides.put_model(engine, model)
