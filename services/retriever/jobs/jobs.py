@@ -224,12 +224,12 @@ class Jobs:
             wait=self._pause_s,
             reraise=True,
         )
-        return await retrying(work)
+        return await _tried(retrying, work)
 
     async def _waited(self, work: Callable[[], Awaitable[T]]) -> T:
         """Tries until the embedder and the store are there: their absence is no fault of a document."""
         retrying = AsyncRetrying(retry=retry_if_exception_type((Unavailable, Exhausted)), wait=self._pause_s)
-        return await retrying(work)
+        return await _tried(retrying, work)
 
     def _pause_s(self, state: RetryCallState) -> float:
         """Doubles each time; a source that says when it wants to be asked again is believed, within the bound."""
@@ -237,3 +237,10 @@ class Jobs:
         asked_s = error.retry_after_s if isinstance(error, SourceAway) else None
         usual_s: float = wait_exponential(multiplier=self._settings.retry_delay_s)(state)
         return min(max(usual_s, asked_s or 0.0), self._settings.max_retry_delay_s)
+
+
+async def _tried(retrying: AsyncRetrying, work: Callable[[], Awaitable[T]]) -> T:
+    async for attempt in retrying:
+        with attempt:
+            return await work()
+    raise AssertionError("retrying ends with a result or raises")

@@ -24,6 +24,9 @@ def parse(content: bytes, name: str) -> Parsed:
     """The page's title is its `<title>`; pages without a main part are taken as a whole."""
     tree = trafilatura.load_html(content)
     if tree is None:
+        # A piece of a page, which is text with elements in it.
+        tree = trafilatura.load_html(f"<html><body>{decode(content, name)}</body></html>")
+    if tree is None:
         raise unreadable(
             "HTML_UNREADABLE", f"{name} is not a readable HTML page; open it in a browser and save it again"
         )
