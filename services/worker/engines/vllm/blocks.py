@@ -106,7 +106,7 @@ class Blocks:
     def stored(
         self, theirs: Sequence[Hashable], parent: Hashable | None, ids: Sequence[int], adapter: str = ""
     ) -> None:
-        """vLLM stored blocks one after the other, all of whose tokens are `ids`. A chain of unknown origin is ignored."""
+        """vLLM stored blocks one after the other, with all of their tokens. A chain of unknown origin is ignored."""
         before = self._theirs.get(parent) if parent is not None else None
         if parent is not None and before is None:
             return

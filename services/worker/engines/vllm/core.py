@@ -7,33 +7,25 @@ front end costs. Here each step is one message, taken as it comes.
 
 import asyncio
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+import psutil
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs.engine import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-from vllm.v1.engine import EngineCoreOutputs, EngineCoreRequest
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from services.worker.engines.vllm.failure import ModelError
+from services.worker.engines.vllm.warden import end, family
 
-END_LIMIT_S = 10.0
+# Nothing is kept that an orderly end would save, and vLLM waits for its own processes one after the other.
+END_LIMIT_S = 2.0
 WARM_UP_TOKENS = 2
-
-__all__ = [
-    "Core",
-    "EngineCoreOutputs",
-    "EngineCoreRequest",
-    "SamplingParams",
-    "StructuredOutputsParams",
-    "known_arguments",
-]
 
 
 def known_arguments() -> frozenset[str]:
@@ -48,6 +40,7 @@ class Core:
         self._llm = llm
         self._tasks: Any = None
         self._sentinels: list[int] = []
+        self._family: list[psutil.Process] = []
         self.config = llm.vllm_config
         self.tokenizer = llm.get_tokenizer()
 
@@ -78,8 +71,10 @@ class Core:
     def _watch(self) -> None:
         """vLLM looks after its process a few times a second; the end of its process can be heard at once."""
         manager = self._llm.engine_core.resources.engine_manager
+        processes = getattr(manager, "processes", ())
+        self._family = family(process.pid for process in processes)
         loop = asyncio.get_running_loop()
-        for process in getattr(manager, "processes", ()):
+        for process in processes:
             self._sentinels.append(process.sentinel)
             loop.add_reader(process.sentinel, self._died)
 
@@ -124,9 +119,15 @@ class Core:
         return IncrementalDetokenizer.from_new_request(self.tokenizer, request)
 
     async def close(self) -> None:
-        """Ends the engine's process."""
+        """Ends the engine's process and all that it started."""
         self._unwatch()
-        await asyncio.to_thread(self._llm.shutdown, END_LIMIT_S)
+        await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        try:
+            self._llm.shutdown(END_LIMIT_S)
+        finally:
+            end(self._family)
 
 
 def to_adapters(folders: dict[str, str]) -> dict[str, Any]:
@@ -145,8 +146,3 @@ def to_params(values: dict[str, Any], structure: dict[str, Any] | None) -> Any:
 def _first_lines(error: BaseException, limit: int = 600) -> str:
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     return text[:limit] or type(error).__name__
-
-
-def dead(errors: Iterable[BaseException]) -> bool:
-    """Whether one of them says that the engine is no more."""
-    return any(isinstance(error, EngineDeadError) for error in errors)

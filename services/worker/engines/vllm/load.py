@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from services.kit.settings.worker import WorkerSettings
 from services.worker.engines.vllm.arguments import adapters_of, engine_arguments, model_of, template_of
 from services.worker.engines.vllm.failure import ModelError
-from services.worker.engines.vllm.warden import Warden, end
+from services.worker.engines.vllm.warden import Warden, end, family
 from services.worker.ports import About, Sink
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class _Launcher:
                 self._watch(before)
         except BaseException:
             # The thread cannot be cancelled, but without its process it ends.
-            await asyncio.to_thread(end, self._new(before))
+            await asyncio.to_thread(lambda: end(family(self._new(before))))
             with suppress(ModelError):
                 await (await loading).close()
             raise

@@ -6,6 +6,7 @@ vLLM's engine process does not notice that its parent was killed, and would keep
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 
 import psutil
@@ -49,15 +50,19 @@ class Warden:
             self._process.wait()
 
 
-def end(pids: list[int]) -> None:
-    """Kills these processes and all that they started."""
+def family(pids: Iterable[int]) -> list[psutil.Process]:
+    """These processes and all that they started, children first; those that are gone are left out."""
     found: list[psutil.Process] = []
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
             found += [*process.children(recursive=True), process]
-    for process in found:
-        # psutil compares start times, so a number that was given to another process since is left alone.
+    return found
+
+
+def end(processes: Iterable[psutil.Process]) -> None:
+    """Kills them. A number that was given to another process since is left alone."""
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
 
@@ -66,17 +71,11 @@ def main() -> int:
     """Reads process ids, one a line, until the worker closes the pipe, which its end does too."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    started: dict[int, float] = {}
+    watched: list[psutil.Process] = []
     for line in sys.stdin:
         with suppress(psutil.NoSuchProcess, ValueError):
-            pid = int(line)
-            started[pid] = psutil.Process(pid).create_time()
-    left = []
-    for pid, start_s in started.items():
-        with suppress(psutil.NoSuchProcess):
-            if psutil.Process(pid).create_time() == start_s:
-                left.append(pid)
-    end(left)
+            watched.append(psutil.Process(int(line)))
+    end(family(process.pid for process in watched if process.is_running()))
     return 0
 
 

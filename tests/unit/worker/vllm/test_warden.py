@@ -7,7 +7,7 @@ import sys
 
 import psutil
 
-from services.worker.engines.vllm.warden import Warden, end
+from services.worker.engines.vllm.warden import Warden, end, family
 
 WAIT_LIMIT_S = 20.0
 _WORKER = """
@@ -52,4 +52,4 @@ def test_closing_it_ends_what_is_left() -> None:
 def test_processes_that_are_gone_are_no_error() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait(WAIT_LIMIT_S)
-    end([process.pid])
+    end(family([process.pid]))
