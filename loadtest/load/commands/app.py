@@ -6,6 +6,7 @@ from loadtest.load.commands.calibrate import calibrate
 from loadtest.load.commands.capacity import capacity
 from loadtest.load.commands.chaos import chaos
 from loadtest.load.commands.compare import compare
+from loadtest.load.commands.ghz import ghz
 from loadtest.load.commands.replay import replay
 from loadtest.load.commands.report import report
 from loadtest.load.commands.run import run
@@ -22,6 +23,6 @@ def _root() -> None:
 def build() -> typer.Typer:
     """The group with all its commands."""
     app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, callback=_root)
-    for command in (run, replay, capacity, chaos, compare, report, calibrate):
+    for command in (run, replay, capacity, chaos, ghz, compare, report, calibrate):
         app.command()(command)
     return app

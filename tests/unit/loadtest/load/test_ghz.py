@@ -1,6 +1,6 @@
 """ghz's report as numbers."""
 
-from loadtest.ghz import Calls, read
+from loadtest.load.ghz import Calls, read
 
 
 def test_report_is_read() -> None:
