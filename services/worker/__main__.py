@@ -21,11 +21,13 @@ from services.worker.board import Board
 from services.worker.convert import from_about
 from services.worker.desk import Desk, DeskLimits
 from services.worker.engines.reader.engine import open_reader
-from services.worker.engines.sim.engine import open_sim
+from services.worker.engines.sim.engine import SimEngine, open_sim
+from services.worker.engines.sim.servicer import sim_servicer
 from services.worker.metrics import WorkerMetrics
 from services.worker.ports import Engine, Sink
 from services.worker.registration import Registration
 from services.worker.servicer import WorkerServicer
+from weft.sim.v1 import sim_pb2, sim_pb2_grpc
 from weft.worker.v1 import worker_pb2, worker_pb2_grpc
 
 # Time that a closed link's last messages have to reach its router.
@@ -96,9 +98,13 @@ async def serve(settings: Settings, stop: asyncio.Event, open_with: OpenEngine =
             incarnation=secrets.token_hex(8),
             max_waiting=mine.max_waiting,
         )
-        service = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name
-        server = GrpcServer(f"{mine.host}:{mine.port}", [service], settings.grpc, registry)
+        services = [worker_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name]
+        if isinstance(engine, SimEngine):
+            services.append(sim_pb2.DESCRIPTOR.services_by_name["SimService"].full_name)
+        server = GrpcServer(f"{mine.host}:{mine.port}", services, settings.grpc, registry)
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(desk, hello), server.grpc)
+        if isinstance(engine, SimEngine):
+            sim_pb2_grpc.add_SimServiceServicer_to_server(sim_servicer(engine), server.grpc)
         admin = AdminServer(mine.host, mine.admin_port, registry, lambda: desk.not_ready)
         try:
             await _serve(settings, server, desk, admin.port, stop)

@@ -6,10 +6,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from services.kit.errors import Internal, InvalidArgument
+from services.kit.errors import Exhausted, Internal, InvalidArgument
 from services.kit.settings.engines.sim import SimSettings
 from services.kit.settings.worker import WorkerSettings
 from services.worker.engines.sim.engine import SimEngine, open_sim
+from services.worker.engines.sim.faults import FaultPlan
+from services.worker.engines.sim.words import WORDS
 from services.worker.ports import Conversation, Message, Prompt, Reason, Rendered, Role, Sampling, Tokenised, Work
 from tests.unit.worker.collector import Collector
 from tests.unit.worker.resume import check_every_split, run
@@ -135,6 +137,7 @@ async def test_steps_count_during_a_long_prefill(sim: Opener) -> None:
     ("prompt", "resume", "reason", "field"),
     [
         pytest.param(Rendered("a " * 30), (), "PROMPT_TOO_LONG", "prompt", id="too-long"),
+        pytest.param(Tokenised((5, 262_144)), (), "UNKNOWN_TOKEN", "prompt.token_ids", id="no-token"),
         pytest.param(Rendered("a"), (999_999,), "RESUME_MISMATCH", "resume_token_ids", id="foreign-tokens"),
     ],
 )
@@ -194,7 +197,7 @@ async def test_a_request_finds_what_those_before_it_store(sim: Opener) -> None:
     async with sim(slow) as (engine, sink):
         for key in (1, 2):
             engine.submit(Work(key, Rendered(TEN_BLOCKS), Sampling()))
-        assert engine.load().kv_usage == 0.0
+        assert engine.load().kv_usage == 22 / 4096, "room for ten blocks of prompt and one of answer each"
         one, two = await sink.ended(1, 2)
         told = [change for step in sink.steps if (change := step.cache)]
     assert (one.finish.cached_tokens, two.cached) == (0, 0)
@@ -206,7 +209,9 @@ async def test_usage_is_the_share_that_requests_under_way_hold(sim: Opener) -> N
     async with sim(SimSettings(ttft_ms=0.0, itl_ms=1.0, kv_blocks=40)) as (engine, sink):
         engine.submit(Work(1, Rendered(TEN_BLOCKS), Sampling(max_tokens=10_000)))
         await sink.tokens(1)
-        assert engine.load().kv_usage == 0.25
+        assert engine.load().kv_usage == 11 / 40, "ten blocks of prompt and one of answer"
+        await sink.tokens(1, 129)
+        assert engine.load().kv_usage == 12 / 40
         engine.cancel(1)
         assert engine.load().kv_usage == 0.0
         assert len(engine.cached()) == 10
@@ -287,3 +292,116 @@ async def test_a_hang_may_pass(sim: Opener) -> None:
         assert len(got.ids) == 20
         assert (await sink.ended(2))[0].finish.reason is Reason.CANCELLED
         assert engine.load().running == 0
+
+
+async def test_requests_wait_for_blocks_and_not_for_places_alone(sim: Opener) -> None:
+    async with sim(SimSettings(ttft_ms=0.0, itl_ms=0.5, kv_blocks=25)) as (engine, sink):
+        for key in (1, 2, 3):
+            engine.submit(Work(key, Rendered(f"{key}" + TEN_BLOCKS), Sampling(max_tokens=50)))
+        assert (engine.load().running, engine.load().waiting) == (2, 1)
+        assert engine.load().kv_usage == 22 / 25
+        engine.submit(Work(4, Rendered("short"), Sampling(max_tokens=1)))
+        assert engine.load().waiting == 2, "first come, first served"
+        await sink.ended(1, 2, 3, 4)
+        assert (engine.load().waiting, engine.load().kv_usage) == (0, 0.0)
+        assert max(step.load.kv_usage for step in sink.steps) <= 1.0
+        assert len(engine.cached()) <= 25
+        assert engine.preemptions == 0
+
+
+async def test_the_last_to_come_gives_way_and_goes_on_word_for_word(sim: Opener) -> None:
+    quick = SimSettings(ttft_ms=0.0, itl_ms=0.1, kv_blocks=16, prefill_tokens_per_s=1e6)
+    async with sim(quick) as (engine, sink):
+        alone = [await run(engine, sink, Rendered(f"ask {key}"), Sampling(max_tokens=600)) for key in range(4)]
+        assert engine.preemptions == 0
+        sink.of.clear()
+        for key in range(4):
+            engine.submit(Work(1000 + key, Rendered(f"ask {key}"), Sampling(max_tokens=600)))
+        together = await sink.ended(1000, 1001, 1002, 1003)
+        # Four answers of five blocks each do not fit in sixteen.
+        assert engine.preemptions > 0
+        assert [one.ids for one in together] == [one.ids for one in alone]
+        assert [one.finish for one in together] == [one.finish for one in alone]
+        assert max(step.load.kv_usage for step in sink.steps) == 1.0
+        assert any(step.load.waiting for step in sink.steps)
+        assert (engine.load().kv_usage, engine.load().queued_tokens) == (0.0, 0)
+
+
+async def test_an_answer_ends_where_it_alone_fills_the_cache(sim: Opener) -> None:
+    async with sim(SimSettings(ttft_ms=0.0, itl_ms=0.05, kv_blocks=3)) as (engine, sink):
+        got = await run(engine, sink, Rendered("a b"), Sampling(max_tokens=10_000))
+        assert (got.finish.reason, got.finish.completion_tokens) == (Reason.LENGTH, 3 * 128 - 2)
+        with pytest.raises(InvalidArgument) as caught:
+            engine.submit(Work(99, Rendered(TEN_BLOCKS), Sampling()))
+        assert caught.value.reason == "PROMPT_TOO_LONG"
+
+
+async def test_cancels_among_those_that_wait_and_run_leave_nothing_behind(sim: Opener) -> None:
+    async with sim(SimSettings(ttft_ms=0.0, itl_ms=0.1, kv_blocks=16), max_running=8) as (engine, sink):
+        for key in range(1, 21):
+            engine.submit(Work(key, Rendered(f"ask {key}"), Sampling(max_tokens=900)))
+        await sink.tokens(1, 300)
+        for key in range(20, 0, -1):
+            engine.cancel(key)
+        load = engine.load()
+        assert (load.running, load.waiting, load.queued_tokens, load.kv_usage) == (0, 0, 0, 0.0)
+
+
+async def test_a_share_is_refused_and_a_share_is_garbage(sim: Opener) -> None:
+    faulty = SimSettings(ttft_ms=0.0, itl_ms=0.1, max_tokens=5, refuse_share=0.3, garbage_share=0.5)
+    async with sim() as (plain, expected), sim(faulty) as (engine, sink):
+        refused, garbled = 0, 0
+        for key in range(1, 101):
+            try:
+                engine.submit(Work(key, Rendered(str(key)), Sampling()))
+            except Exhausted:
+                refused += 1
+                continue
+            (got,) = await sink.ended(key)
+            whole = await run(plain, expected, Rendered(str(key)), Sampling(max_tokens=5))
+            garbled += got.text != whole.text
+            if got.text != whole.text:
+                assert not set(got.ids) & set(range(len(WORDS)))
+                assert not set(got.text.split()) & set(WORDS)
+        assert (refused, garbled) == (engine.faults.refused, engine.faults.garbled)
+        assert 15 <= refused <= 45
+        assert 20 <= garbled <= 50
+
+
+async def test_faults_set_while_it_works(sim: Opener) -> None:
+    loop = asyncio.get_running_loop()
+    async with sim(SimSettings(ttft_ms=1.0, itl_ms=0.5)) as (engine, sink):
+        engine.submit(Work(1, ASK, Sampling(max_tokens=100_000)))
+        await sink.tokens(1, 5)
+        engine.set_faults(FaultPlan(hang_after_tokens=0))
+        engine.submit(Work(2, ASK, Sampling(max_tokens=3)))
+        steps = engine.load().step_count
+        await asyncio.sleep(0.02)
+        assert engine.load().step_count == steps
+        engine.set_faults(FaultPlan(slow_factor=20.0))
+        await sink.ended(2)
+        begun_s = loop.time()
+        await sink.tokens(1, len(sink.of[1].ids) + 5)
+        assert loop.time() - begun_s >= 0.04, "steps of 10 ms"
+        engine.set_faults(FaultPlan(fail_share=1.0))
+        engine.submit(Work(3, ASK, Sampling(max_tokens=3)))
+        assert isinstance((await sink.ended(3))[0].error, Internal)
+        assert (engine.faults.failed, engine.faults.hangs) == (1, 1)
+
+
+@pytest.mark.parametrize("tokens", [0, 7])
+async def test_it_dies_after_so_many_tokens(tokens: int) -> None:
+    dead = asyncio.Event()
+    sink = Collector()
+    engine = SimEngine(WorkerSettings(engine="sim", sim=FAST), sink, dead.set)
+    try:
+        engine.submit(Work(1, ASK, Sampling(max_tokens=1000)))
+        await sink.tokens(1, 3)
+        before = len(sink.of[1].ids)
+        engine.set_faults(FaultPlan(die_after_tokens=tokens))
+        assert dead.is_set() == (tokens == 0)
+        async with asyncio.timeout(5):
+            await dead.wait()
+        assert len(sink.of[1].ids) <= before + tokens
+    finally:
+        engine.close()

@@ -1,18 +1,19 @@
-"""The sim engine's prefix cache: what it holds, what goes first, and what routers are told of it."""
+"""The sim engine's KV cache: what it holds, what goes first, who finds no room, and what routers are told of it."""
 
-from services.worker.engines.sim.cache import PrefixCache
+from services.worker.engines.sim.cache import KvCache
 from services.worker.ports import CacheChange
 
 
-def use(cache: PrefixCache, *blocks: int) -> int:
+def use(cache: KvCache, *blocks: int, more: int = 0) -> int:
     """One request from its prefill to its end; the number of blocks that it found."""
-    found = cache.pin(blocks)
-    cache.release(blocks[: cache.store(blocks, found)])
+    found = cache.admit(blocks, more)
+    assert found >= 0
+    cache.release(blocks[: cache.store(blocks, found)], more)
     return found
 
 
 def test_a_prefix_is_found_up_to_the_first_gap() -> None:
-    cache = PrefixCache(10)
+    cache = KvCache(10)
     assert use(cache, 1, 2, 3) == 0
     assert cache.matched((1, 2, 3, 4)) == 3
     assert cache.matched((1, 9, 3)) == 1
@@ -20,7 +21,7 @@ def test_a_prefix_is_found_up_to_the_first_gap() -> None:
 
 
 def test_the_least_recently_used_go_first_and_ends_before_beginnings() -> None:
-    cache = PrefixCache(4)
+    cache = KvCache(4)
     use(cache, 1, 2)
     use(cache, 3, 4)
     use(cache, 1, 2)
@@ -31,28 +32,65 @@ def test_the_least_recently_used_go_first_and_ends_before_beginnings() -> None:
     assert sorted(cache.held()) == [1, 5, 6, 7]
 
 
-def test_blocks_of_requests_under_way_stay() -> None:
-    cache = PrefixCache(3)
-    assert cache.store((1, 2), cache.pin((1, 2))) == 2
-    assert cache.store((3, 4, 5), cache.pin((3, 4, 5))) == 1, "there is room for one more, and nothing to evict"
+def test_where_requests_hold_all_there_is_no_room() -> None:
+    cache = KvCache(4)
+    assert cache.admit((1, 2), 1) == 0
+    assert cache.usage == 0.75
+    assert cache.admit((3, 4), 0) == -1, "one block is free, and two are needed"
+    assert cache.usage == 0.75, "and nothing was taken"
+    assert cache.take()
+    assert not cache.take()
     assert cache.usage == 1.0
-    cache.release((3,))
-    assert cache.usage == 2 / 3
-    assert cache.matched((1, 2)) == 2
+    cache.release((), 4)
+    assert cache.usage == 0.0
+    assert cache.admit((3, 4), 0) == 0
+
+
+def test_what_nobody_pins_makes_room_and_what_is_pinned_stays() -> None:
+    cache = KvCache(4)
+    use(cache, 1, 2)
+    assert cache.admit((1, 2), 2) == 2
+    assert cache.admit((3,), 0) == -1
+    cache.release((1, 2), 2)
+    assert cache.admit((3,), 2) == 0, "the end of the first prompt had to go"
+    assert cache.matched((1, 2)) == 1
+
+
+def test_a_prompt_of_kept_blocks_needs_no_others() -> None:
+    cache = KvCache(3)
+    use(cache, 1, 2, 3)
+    assert cache.admit((1, 2, 3), 1) == -1, "there is no fourth block for its answer"
+    assert cache.matched((1, 2, 3)) == 3
+    assert cache.admit((1, 2), 1) == 2
+    assert cache.matched((1, 2, 3)) == 2, "the third made room"
 
 
 def test_a_block_that_two_hold_stays_until_both_are_over() -> None:
-    cache = PrefixCache(2)
-    for _ in range(2):
-        cache.store((1, 2), cache.pin((1, 2)))
-    cache.release((1, 2))
-    assert cache.store((3,), 0) == 0
-    cache.release((1, 2))
-    assert cache.store((3,), 0) == 1
+    cache = KvCache(2)
+    assert cache.store((1, 2), cache.admit((1, 2), 0)) == 2
+    assert cache.admit((1, 2), 0) == 2
+    cache.release((1, 2), 0)
+    assert cache.admit((3,), 0) == -1
+    cache.release((1, 2), 0)
+    assert cache.admit((3,), 0) == 0
+
+
+def test_two_that_compute_the_same_share_it_as_soon_as_one_has_stored_it() -> None:
+    cache = KvCache(10)
+    assert (cache.admit((1, 2), 1), cache.admit((1, 2, 3), 1)) == (0, 0)
+    assert cache.usage == 0.7
+    cache.store((1, 2), 0)
+    assert cache.usage == 0.7
+    assert cache.pin((1, 2, 3), 0) == 2
+    assert cache.usage == 0.5
+    cache.store((1, 2, 3), 2)
+    cache.release((1, 2, 3), 1)
+    cache.release((1, 2), 1)
+    assert (cache.usage, sorted(cache.held())) == (0.0, [1, 2, 3])
 
 
 def test_changes_are_told_once_and_cancel_out() -> None:
-    cache = PrefixCache(2)
+    cache = KvCache(2)
     assert cache.take_change() is None
     use(cache, 1, 2)
     assert cache.take_change() == CacheChange((1, 2), ())
@@ -64,26 +102,30 @@ def test_changes_are_told_once_and_cancel_out() -> None:
 
 
 def test_what_a_router_is_told_is_what_the_cache_holds() -> None:
-    cache = PrefixCache(5)
+    cache = KvCache(5)
     told: set[int] = set()
     for number in range(200):
-        use(cache, *(number * step % 13 for step in range(1, 1 + number % 4)))
+        # Prompts name prefixes: where two have a block in common, they have all before it.
+        use(cache, *(number % 7 * 10 + depth for depth in range(number % 4)), more=number % 2)
         if number % 3 == 0 and (change := cache.take_change()):
             assert not set(change.removed) - told
             assert not set(change.stored) & told
             told = (told - set(change.removed)) | set(change.stored)
             assert told == set(cache.held())
+    assert told
 
 
 def test_the_newest_are_held_up_first() -> None:
-    cache = PrefixCache(5)
+    cache = KvCache(6)
     use(cache, 1, 2)
-    cache.pin((1,))
+    cache.admit((1,), 0)
     use(cache, 3, 4)
     assert cache.held() == (1, 3, 4, 2)
 
 
-def test_no_room_at_all() -> None:
-    cache = PrefixCache(0)
-    assert use(cache, 1, 2) == 0
+def test_without_blocks_it_bounds_nothing() -> None:
+    cache = KvCache(0)
+    assert cache.admit((), 1000) == 0
+    assert cache.take()
+    cache.release((), 1001)
     assert (cache.matched((1,)), cache.usage, cache.take_change(), cache.held()) == (0, 0.0, None, ())

@@ -18,7 +18,10 @@ class SimSettings(Section):
     )
     speed: float = Field(default=1.0, gt=0.0, description="2 halves all these times, 0.5 doubles them.")
     kv_blocks: int = Field(
-        default=4096, ge=0, le=131_072, description="Blocks of 512 bytes of prompt that the prefix cache holds; 0: off."
+        default=4096,
+        ge=0,
+        le=131_072,
+        description="Blocks of the KV cache that requests share, 512 bytes of prompt or 128 tokens each; 0: no bound.",
     )
     max_tokens: int = Field(default=128, ge=1, description="Tokens of an answer that sets no max_tokens.")
     token_text: str = Field(
@@ -27,8 +30,18 @@ class SimSettings(Section):
     fail_share: float = Field(
         default=0.0, ge=0.0, le=1.0, description="Share of requests that end with INTERNAL, anywhere in their answer."
     )
+    refuse_share: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Share of requests that are refused with RESOURCE_EXHAUSTED."
+    )
+    garbage_share: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Share of requests whose answers are wrong ids and no words."
+    )
     fault_seed: int = Field(default=0, description="Another seed lets other requests fail.")
+    slow_factor: float = Field(default=1.0, ge=0.01, le=1000.0, description="All times are so many times as long.")
     hang_after_tokens: int = Field(
         default=0, ge=0, description="After so many tokens of all answers it stands still, once; 0: never."
     )
     hang_s: float = Field(default=0.0, ge=0.0, description="For so long; 0: for ever.")
+    die_after_tokens: int = Field(
+        default=0, ge=0, description="After so many tokens of all answers the process ends as by SIGKILL; 0: never."
+    )

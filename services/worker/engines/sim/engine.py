@@ -1,20 +1,23 @@
-"""Runs the sim engine's batch on a timer: continuous batching over prefill and prefix cache, tokens to steps."""
+"""Runs the sim engine's batch on a timer: tokens to steps, and faults on demand."""
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+import math
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from services.kit.errors import Internal, WeftError
+from services.kit.errors import Exhausted, Internal, WeftError
 from services.kit.settings.worker import WorkerSettings
 from services.worker.engines.limits import check_room
-from services.worker.engines.sim.cache import PrefixCache
-from services.worker.engines.sim.faults import Faults
-from services.worker.engines.sim.prefill import Prefill, speed
-from services.worker.engines.sim.request import Request, check_resume, read, token_id
-from services.worker.engines.sim.words import WORDS
+from services.worker.engines.sim.batch import Batch
+from services.worker.engines.sim.cache import KvCache
+from services.worker.engines.sim.faults import FaultPlan, Faults, Strike, plan_of
+from services.worker.engines.sim.prefill import Prefill
+from services.worker.engines.sim.request import BLOCK_TOKENS, Request, check_blocks, check_resume, read, token_id
+from services.worker.engines.sim.words import GARBAGE, PIECES, WORDS
 from services.worker.ports import About, EngineLoad, Finish, Reason, Sink, Started, Step, Tokens, Work
-from services.worker.prefix import BLOCK_BYTES, TOKEN_BYTES
 from services.worker.text import TextStage
 
 MAX_RUNNING = 256
@@ -25,24 +28,27 @@ CATCH_UP_STEPS = 10
 IDLE_STEP_S = 0.001
 # Share of the newest step in the mean step time.
 _NEWEST = 1 / 16
-_PIECES = tuple(f" {word}" for word in WORDS)
+
+
+def _end_process() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class SimEngine:
     """One timer drives all requests: prefill, then `ttft`, then a token in each step.
 
     Prompts are prefilled one after the other; `ttft` passes for many at once. A step's time is `itl` and a share for
-    each request that decodes; prefill and decoding do not slow each other. Places are bounded by their number alone:
-    a request for whose blocks the cache has no room runs without keeping them.
+    each request that decodes; prefill and decoding do not slow each other. Places are bounded by their number and by
+    the blocks of the KV cache, as `Batch` says.
 
     The schedule is absolute: a late step is made up for. When an idle engine gets a request, the schedule begins so
     that its first token falls exactly on its time; a request that joins a running batch gets it on the first step after
     that. While prompts are prefilled steps go on, so that a busy engine is never taken for a hung one.
     """
 
-    def __init__(self, settings: WorkerSettings, sink: Sink) -> None:
+    def __init__(self, settings: WorkerSettings, sink: Sink, die: Callable[[], None] = _end_process) -> None:
         sim = settings.sim
-        self._pieces = (sim.token_text,) * len(WORDS) if sim.token_text else _PIECES
+        self._pieces = (sim.token_text,) * len(WORDS) if sim.token_text else PIECES
         self.about = About(
             engine="sim",
             model=settings.model_name or "sim",
@@ -53,24 +59,17 @@ class SimEngine:
             position_keyed_sampling=True,
             replays_penalties=True,
             kv_events=True,
-            kv_block_size=BLOCK_BYTES // TOKEN_BYTES if sim.kv_blocks else 0,
+            kv_block_size=BLOCK_TOKENS if sim.kv_blocks else 0,
         )
+        self._sim = sim
         self._sink = sink
+        self._die = die
         self._loop = asyncio.get_running_loop()
-        self._itl_s = sim.itl_ms / 1e3 / sim.speed
-        self._itl_per_running_s = sim.itl_us_per_running / 1e6 / sim.speed
-        self._ttft_s = sim.ttft_ms / 1e3 / sim.speed
-        self._max_tokens = sim.max_tokens
-        self._cache = PrefixCache(sim.kv_blocks)
-        self._prefill = Prefill(self._cache, speed(sim.prefill_tokens_per_s, sim.speed))
-        self._faults = Faults(sim, settings.worker_id)
-        self._hang_s = sim.hang_s
-        # Every request is in one of the first two; one that runs is in the prefill or in one of the last two.
-        self._waiting: dict[int, Request] = {}
-        self._running: dict[int, Request] = {}
-        self._prefilled: dict[int, Request] = {}
-        self._decoding: dict[int, Request] = {}
-        self._queued_tokens = 0
+        self._cache = KvCache(sim.kv_blocks)
+        self._prefill = Prefill(self._cache, math.inf)
+        self._batch = Batch(self._cache, self._prefill, self.about.max_running, 0.0)
+        self.faults = Faults(plan_of(sim), settings.worker_id)
+        self._set_speed()
         self._timer: asyncio.TimerHandle | None = None
         self._hung = False
         self._unheard: dict[int, None] = {}
@@ -81,18 +80,54 @@ class SimEngine:
         self._token_count = 0
 
     def __repr__(self) -> str:
-        return f"SimEngine(running={len(self._running)} waiting={len(self._waiting)} steps={self._step_count})"
+        return f"SimEngine(steps={self._step_count} hung={self._hung} {self._batch!r})"
+
+    @property
+    def preemptions(self) -> int:
+        """How often a request lost its blocks to another."""
+        return self._batch.preemptions
+
+    def _set_speed(self) -> None:
+        sim = self._sim
+        speed = sim.speed / self.faults.plan.slow_factor
+        self._itl_s = sim.itl_ms / 1e3 / speed
+        self._itl_per_running_s = sim.itl_us_per_running / 1e6 / speed
+        self._batch.ttft_s = sim.ttft_ms / 1e3 / speed
+        # 0 stands for infinitely many.
+        self._prefill.tokens_per_s = sim.prefill_tokens_per_s * speed or math.inf
 
     def close(self) -> None:
         """Stops the schedule; requests that are left never end."""
         if self._timer is not None:
             self._timer.cancel()
 
+    def set_faults(self, plan: FaultPlan) -> None:
+        """What goes wrong from now on; an engine that hangs wakes up, unless it is to hang at once."""
+        self.faults.set(plan, self._token_count)
+        self._set_speed()
+        struck = self.faults.strike(self._token_count)
+        if struck is not None:
+            self._struck(struck)
+        elif self._hung:
+            self._wake()
+
+    def _struck(self, strike: Strike) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if strike is Strike.DIE:
+            self._die()
+            return
+        self._hung = True
+        if self.faults.plan.hang_s:
+            self._timer = self._loop.call_later(self.faults.plan.hang_s, self._wake)
+
     def load(self) -> EngineLoad:
+        batch = self._batch
         return EngineLoad(
-            running=len(self._running),
-            waiting=len(self._waiting),
-            queued_tokens=self._queued_tokens,
+            running=len(batch.running),
+            waiting=len(batch.waiting),
+            queued_tokens=batch.queued_tokens,
             kv_usage=self._cache.usage,
             step_count=self._step_count,
             step_time_s=self._step_time_s,
@@ -106,13 +141,11 @@ class SimEngine:
         if done := self._over_already(request):
             self._send(started=[request.started()], ended=[(work.key, done)])
             return
-        self._faults.doom(request)
-        self._queued_tokens += request.queued_tokens
-        idle = not self._running and not self._hung
-        if len(self._running) < self.about.max_running:
-            self._admit(request)
-        else:
-            self._waiting[request.key] = request
+        if self.faults.refuses():
+            raise Exhausted("this refusal is simulated; worker.sim.refuse_share or SimService asks for it")
+        self.faults.doom(request)
+        idle = not self._batch.running and not self._hung
+        self._batch.add(request, self._loop.time())
         if idle:
             self._begin(request)
         self._send(started=[request.started()])
@@ -133,9 +166,11 @@ class SimEngine:
         if stage is not None:
             for token in work.resume:
                 stage.push(self._pieces[token].encode())
-        end = min(work.sampling.max_tokens or self._max_tokens, room)
+        end = min(work.sampling.max_tokens or self._sim.max_tokens, room)
         request = Request(work.key, prompt, stage, len(work.resume), end)
-        self._catch_up(self._loop.time())
+        if self._sim.kv_blocks:
+            check_blocks(request, self._sim.kv_blocks)
+        self._batch.catch_up(self._loop.time())
         request.expect(self._cache.matched(prompt.hashes))
         request.queued_tokens = request.todo_tokens
         return request
@@ -146,23 +181,10 @@ class SimEngine:
             return request.finish(Reason.STOP)
         return request.finish(Reason.LENGTH) if request.index >= request.end else None
 
-    def _admit(self, request: Request) -> None:
-        now_s = self._loop.time()
-        self._catch_up(now_s)
-        self._running[request.key] = request
-        self._prefill.add(request, now_s)
-        self._catch_up(now_s)
-
-    def _catch_up(self, now_s: float) -> None:
-        """What the prefill has done until then."""
-        for request, done_s in self._prefill.advance(now_s):
-            request.ready_s = done_s + self._ttft_s
-            self._prefilled[request.key] = request
-
     def _begin(self, request: Request) -> None:
         """Starts the schedule so that a step falls on the request's first token, with steps before it."""
         now_s = self._loop.time()
-        ready_s = request.ready_s or self._prefill.end_s + self._ttft_s
+        ready_s = self._batch.first_token_s(request)
         each_s = self._itl_s or IDLE_STEP_S
         before = max(0, int((ready_s - now_s - 1e-9) / each_s))
         self._due_s = ready_s - before * each_s
@@ -171,16 +193,21 @@ class SimEngine:
 
     def _step(self) -> None:
         now_s = self._loop.time()
-        tokens: list[Tokens] = []
-        over: list[tuple[Request, Finish | WeftError]] = []
         # Half a step of tolerance: sums of floats must not push a token one step later.
-        self._promote(self._due_s + self._itl_s / 2, over)
-        for request in self._decoding.values():
+        failed = list(self._batch.promote(self._due_s + self._itl_s / 2))
+        over = [(request, self._outcome(request, Reason.LENGTH)) for request in failed]
+        tokens: list[Tokens] = []
+        growing: list[Request] = []
+        for request in self._batch.decoding.values():
             reason = self._advance(request, tokens)
             if reason is not None:
-                over.append((request, _outcome(request, reason)))
+                over.append((request, self._outcome(request, reason)))
+            elif request.index == request.grows_at:
+                growing.append(request)
         for request, _ in over:
-            self._drop(request)
+            self._batch.drop(request, now_s)
+        for request in growing:
+            self._batch.grow(request, now_s)
         self._step_count += 1
         self._token_count += len(tokens)
         self._step_time_s += (now_s - self._stepped_s - self._step_time_s) * _NEWEST
@@ -188,95 +215,73 @@ class SimEngine:
         self._schedule(now_s)
         self._send(tokens=tokens, ended=[(request.key, outcome) for request, outcome in over])
 
-    def _promote(self, ready_s: float, over: list[tuple[Request, Finish | WeftError]]) -> None:
-        """Lets those decode whose first token is due, but for one that is to fail before it."""
-        self._catch_up(ready_s)
-        # They stand in the order of their times.
-        due = [request for request in self._prefilled.values() if request.ready_s <= ready_s]
-        for request in due:
-            del self._prefilled[request.key]
-            self._prefill_over(request)
-            if request.index < request.end:
-                self._decoding[request.key] = request
-            else:
-                over.append((request, _outcome(request, Reason.LENGTH)))
-
-    def _prefill_over(self, request: Request) -> None:
-        self._queued_tokens -= request.queued_tokens
-        request.queued_tokens = 0
-
     def _advance(self, request: Request, tokens: list[Tokens]) -> Reason | None:
         """One token for one request; why it ended, where it did."""
         index = request.index
         token = token_id(request.prompt.seed, index)
         request.index = index + 1
         text = self._pieces[token]
-        last = request.index >= request.end
-        if request.stage is not None:
-            text = request.stage.push(text.encode())
+        if request.garbled:
+            text = GARBAGE[token]
+            token += len(WORDS)
+        last = index + 1 >= request.end
+        stage = request.stage
+        if stage is not None:
+            text = stage.push(text.encode())
             if last and not request.fails:
-                text += request.stage.finish()
+                text += stage.finish()
         tokens.append(Tokens(request.key, index, [token], text))
-        if request.stage is not None and request.stage.stopped:
+        if stage is not None and stage.stopped:
             return Reason.STOP
         return Reason.LENGTH if last else None
+
+    def _outcome(self, request: Request, reason: Reason) -> Finish | WeftError:
+        if request.fails and reason is Reason.LENGTH:
+            self.faults.failed += 1
+            message = "this failure is simulated; worker.sim.fail_share or SimService asks for it"
+            return Internal(message, reason="SIMULATED")
+        return request.finish(reason)
 
     def _schedule(self, now_s: float) -> None:
         """The next step, its time after this one was due; none while nothing runs, or in an engine that hangs."""
         self._timer = None
-        if self._faults.hangs(self._token_count):
-            self._hung = True
-            if self._hang_s:
-                self._timer = self._loop.call_later(self._hang_s, self._wake)
-        elif self._running:
-            each_s = self._itl_s + self._itl_per_running_s * len(self._decoding)
-            self._due_s += each_s or (0.0 if self._decoding else IDLE_STEP_S)
+        struck = self.faults.strike(self._token_count)
+        if struck is not None:
+            self._struck(struck)
+        elif self._batch.running:
+            decoding = len(self._batch.decoding)
+            each_s = self._itl_s + self._itl_per_running_s * decoding
+            self._due_s += each_s or (0.0 if decoding else IDLE_STEP_S)
             if now_s - self._due_s > CATCH_UP_STEPS * each_s:
                 self._due_s = now_s
             self._timer = self._loop.call_at(self._due_s, self._step)
 
     def _wake(self) -> None:
         """Goes on after a hang, with what was asked in the meantime."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._hung, self._timer = False, None
         self._due_s = self._stepped_s = self._loop.time()
-        if self._running:
+        if self._batch.running:
             self._timer = self._loop.call_at(self._due_s, self._step)
         unheard, self._unheard = self._unheard, {}
         for key in unheard:
             self.cancel(key)
 
     def cancel(self, key: int) -> None:
-        request = self._running.get(key) or self._waiting.get(key)
+        request = self._batch.get(key)
         if request is None:
             return
         if self._hung:
             self._unheard[key] = None
             return
-        self._catch_up(self._loop.time())
-        self._drop(request)
-        if not self._running and self._timer is not None:
+        now_s = self._loop.time()
+        self._batch.catch_up(now_s)
+        self._batch.drop(request, now_s)
+        if not self._batch.running and self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._send(ended=[(key, request.finish(Reason.CANCELLED))])
-
-    def _drop(self, request: Request) -> None:
-        """Frees its place, which the first of those that wait takes; its blocks stay in the cache."""
-        self._prefill_over(request)
-        if self._waiting.pop(request.key, None) is not None:
-            return
-        del self._running[request.key]
-        self._prefilled.pop(request.key, None)
-        self._decoding.pop(request.key, None)
-        self._prefill.remove(request, self._loop.time())
-        self._cache.release(request.prompt.hashes[: request.pinned])
-        if self._waiting:
-            self._admit(self._waiting.pop(next(iter(self._waiting))))
-
-
-def _outcome(request: Request, reason: Reason) -> Finish | WeftError:
-    if request.fails and reason is Reason.LENGTH:
-        return Internal("this failure is simulated; worker.sim.fail_share asks for it", reason="SIMULATED")
-    return request.finish(reason)
 
 
 @asynccontextmanager

@@ -1,9 +1,8 @@
 """The sim engine's prefill: one prompt after the other, what is cached left out. It knows no clock."""
 
-import math
 from collections.abc import Iterator
 
-from services.worker.engines.sim.cache import PrefixCache
+from services.worker.engines.sim.cache import KvCache
 from services.worker.engines.sim.request import Request
 
 
@@ -13,9 +12,10 @@ class Prefill:
     The next one looks into the cache when its turn comes, so that it finds what those before it have stored.
     """
 
-    def __init__(self, cache: PrefixCache, tokens_per_s: float) -> None:
+    def __init__(self, cache: KvCache, tokens_per_s: float) -> None:
         self._cache = cache
-        self._tokens_per_s = tokens_per_s
+        self.tokens_per_s = tokens_per_s
+        """Of the prompts whose turn comes from now on."""
         self._queue: dict[int, Request] = {}
         self._end_s = 0.0
 
@@ -34,15 +34,15 @@ class Prefill:
             self._begin(request, max(now_s, self._end_s))
 
     def _begin(self, request: Request, at_s: float) -> None:
-        request.pinned = self._cache.pin(request.prompt.hashes)
+        request.name_blocks(self._cache.pin(request.prompt.hashes, request.pinned))
         request.expect(request.pinned)
-        self._end_s = at_s + request.todo_tokens / self._tokens_per_s
+        self._end_s = at_s + request.todo_tokens / self.tokens_per_s
 
     def advance(self, now_s: float) -> Iterator[tuple[Request, float]]:
         """The prompts that are done by then, and when each was."""
         while self._queue and self._end_s <= now_s:
             request = self._queue.pop(next(iter(self._queue)))
-            request.pinned = self._cache.store(request.prompt.hashes, request.pinned)
+            request.name_blocks(self._cache.store(request.prompt.hashes, request.pinned))
             yield request, self._end_s
             self._begin_next(self._end_s)
 
@@ -60,8 +60,3 @@ class Prefill:
         if first == request.key:
             self._end_s = now_s
             self._begin_next(now_s)
-
-
-def speed(tokens_per_s: float, factor: float) -> float:
-    """Tokens a second of an engine so many times as fast; 0 stands for infinitely many."""
-    return tokens_per_s * factor or math.inf

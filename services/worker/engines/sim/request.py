@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from services.kit.errors import InvalidArgument
 from services.worker.engines.sim.words import WORDS
 from services.worker.ports import Conversation, Finish, Prompt, Reason, Rendered, Started
-from services.worker.prefix import BLOCK_BYTES, prefix_hashes, prompt_bytes
+from services.worker.prefix import BLOCK_BYTES, TOKEN_BYTES, prefix_hashes, prompt_bytes
 from services.worker.text import TextStage
 
 # Prompts may come in the ids of any real model; its own answers use the first few of them.
 VOCABULARY = 262_144
+BLOCK_TOKENS = BLOCK_BYTES // TOKEN_BYTES
 _MASK = (1 << 64) - 1
 
 
@@ -29,13 +30,19 @@ class Reading:
             return 0
         return min(self.tokens - 1, self.tokens * blocks * BLOCK_BYTES // self.size_bytes)
 
+    @property
+    def tail_tokens(self) -> int:
+        """Tokens after its last whole block; they share a block with the answer's first."""
+        return self.tokens - self.tokens * len(self.hashes) * BLOCK_BYTES // self.size_bytes
+
 
 @dataclass(slots=True, eq=False)
 class Request:
     """An answer under way. It has `index` tokens and ends at `end`, with an error where it is to fail.
 
     `todo_tokens` are those to prefill, resumed ones included, and `queued_tokens` what its worker's load counts of
-    them; the first `pinned` blocks are held for it in the cache.
+    them. Of the cache's blocks it holds the first `pinned` of its prompt's and `unnamed` others, and it needs one more
+    for the token at `grows_at`. One that was preempted has told what was cached when it came first.
     """
 
     key: int
@@ -44,16 +51,42 @@ class Request:
     index: int
     end: int
     fails: bool = False
+    garbled: bool = False
     cached_tokens: int = 0
     todo_tokens: int = 0
     queued_tokens: int = 0
     pinned: int = 0
+    unnamed: int = 0
+    grows_at: int = 0
     ready_s: float = 0.0
+    preempted: bool = False
 
     def expect(self, cached_blocks: int) -> None:
         """So many blocks of its prompt are in the cache."""
-        self.cached_tokens = self.prompt.cached_tokens(cached_blocks)
-        self.todo_tokens = self.prompt.tokens + self.index - self.cached_tokens
+        cached = self.prompt.cached_tokens(cached_blocks)
+        self.todo_tokens = self.prompt.tokens + self.index - cached
+        if not self.preempted:
+            self.cached_tokens = cached
+
+    def answer_blocks(self, tokens: int) -> int:
+        """Blocks that so many tokens of the answer take, with what is left over of the prompt."""
+        return -(-(self.prompt.tail_tokens + tokens) // BLOCK_TOKENS)
+
+    def room_of(self, blocks: int) -> int:
+        """Tokens of the answer that so many blocks hold, with what is left over of the prompt."""
+        return blocks * BLOCK_TOKENS - self.prompt.tail_tokens
+
+    def name_blocks(self, pinned: int) -> None:
+        """So many blocks of its prompt have their names now."""
+        self.unnamed -= pinned - self.pinned
+        self.pinned = pinned
+
+    def wait_again(self) -> None:
+        """It lost its blocks: its prompt and its answer until now have to be computed anew."""
+        self.preempted, self.ready_s = True, 0.0
+        self.pinned = self.unnamed = 0
+        self.expect(0)
+        self.queued_tokens = self.todo_tokens
 
     def started(self) -> Started:
         """That it passed the checks."""
@@ -93,6 +126,16 @@ def check_ids(ids: tuple[int, ...]) -> None:
     if (highest := max(ids)) >= VOCABULARY:
         message = f"token id {highest} is not in the vocabulary, which has {VOCABULARY} tokens"
         raise InvalidArgument(message, reason="UNKNOWN_TOKEN", field="prompt.token_ids")
+
+
+def check_blocks(request: Request, kv_blocks: int) -> None:
+    """An answer ends where it alone fills the cache; raises InvalidArgument where it cannot even begin."""
+    blocks = len(request.prompt.hashes)
+    room = request.room_of(kv_blocks - blocks)
+    if room < 1:
+        message = f"the prompt fills {blocks} blocks and the KV cache has {kv_blocks}, so no answer fits"
+        raise InvalidArgument(message, reason="PROMPT_TOO_LONG", field="prompt")
+    request.end = min(request.end, room)
 
 
 def check_resume(seed: int, resume: tuple[int, ...]) -> None:

@@ -16,3 +16,7 @@ café naïve über señor façade jalapeño Ångström Δοκιμή привет
 """
 
 WORDS: tuple[str, ...] = tuple(_TEXT.split())
+PIECES = tuple(f" {word}" for word in WORDS)
+"""The tokens' text."""
+GARBAGE = tuple(f" \ufffd{number:02x}\ufffd" for number in range(len(WORDS)))
+"""What a garbled answer says in their place; its ids are beyond theirs."""
