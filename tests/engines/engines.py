@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.engines.missing import environment
 from tests.engines.process import Launch
-from tests.engines.servers import llama_server, triton_server, vllm_server
+from tests.engines.servers import TRITON_ADAPTERS, llama_server, triton_server, vllm_server
 from tests.engines.vocabulary import SIM_VOCABULARY, TINY_VOCABULARY, Spelling, spell_sim, spell_tiny
 from tests.fakes.tiny_gguf import write_tiny_gguf
 from tests.fakes.tiny_hf import write_tiny_hf
@@ -100,6 +100,7 @@ def _triton(folder: Path) -> Iterator[Launch]:
             "metrics_url": server.metrics_url,
             "tokenizer": tokenizer,
             "structure": "structured_outputs",
+            "adapters": list(TRITON_ADAPTERS),
         }
         yield _main(engine="triton", triton=triton)
 

@@ -22,6 +22,7 @@ from tests.rpc.worker.harness import free_port
 VLLM_START_LIMIT_S = 300.0
 END_LIMIT_S = 20.0
 ASK_EVERY_S = 0.2
+TRITON_ADAPTERS = ("formal", "terse")
 # Runs a program that dies with the tests, whatever ends them.
 _LEASHED = (
     "import os, sys; from services.kit.leash import die_with_parent; die_with_parent(); "
@@ -88,9 +89,10 @@ def triton_server(folder: Path, *, context_tokens: int) -> Iterator[TritonServer
     """Ready, over llama.cpp; raises Missing where its environment is."""
     environment(".venv-triton", "Triton")
     with ExitStack() as stack:
-        repository = write_repository(
-            folder / "models", write_tiny_gguf(folder / "tiny.gguf"), context_tokens=context_tokens
-        )
+        model, *others = (write_tiny_gguf(folder / f"tiny-{seed}.gguf", seed) for seed in range(3))
+        # Other weights altogether, which the model answers with where a request names an adapter.
+        adapters = dict(zip(TRITON_ADAPTERS, others, strict=True))
+        repository = write_repository(folder / "models", model, context_tokens=context_tokens, adapters=adapters)
         server = TritonServer(repository, folder / "triton.log", free_port(), free_port(), free_port())
         stack.callback(server.close)
         server.start()
