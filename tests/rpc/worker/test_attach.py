@@ -81,7 +81,7 @@ async def test_every_link_hears_of_the_cache_and_a_later_one_of_all_of_it() -> N
             held -= set(event.removed.prefix_hashes)
         return held
 
-    sim = SimSettings(ttft_ms=2.0, itl_ms=1.0, kv_blocks=6)
+    sim = SimSettings(ttft_ms=2.0, itl_ms=1.0, kv_blocks=7)
     async with (
         running_worker(sim=sim, context_tokens=10_000) as worker,
         attached(worker.address) as one,
@@ -95,7 +95,7 @@ async def test_every_link_hears_of_the_cache_and_a_later_one_of_all_of_it() -> N
         await one.start(2, "ab " * 512, max_tokens=2)
         assert (await one.ended(2)).finish.usage.cached_tokens == 511
         assert one.answers[2].cached_tokens == 511
-        # Six blocks fill the cache: the first prompt's have to go.
+        # Six blocks and one for the answer fill the cache: the first prompt's have to go.
         await two.start(1, "cd " * 1024, max_tokens=2)
         await two.ended(1)
         assert (len(first), len(second)) == (3, 6)
