@@ -62,7 +62,7 @@ async def test_a_chat_is_templated_by_the_server(llama: str) -> None:
     async with opened(llama) as (engine, sink):
         chat, text = await run(engine, sink, HI, GREEDY), await run(engine, sink, rendered, GREEDY)
     assert chat.text == text.text
-    assert chat.finish.prompt_tokens == text.finish.prompt_tokens > 0
+    assert chat.started == chat.finish.prompt_tokens == text.finish.prompt_tokens > 0
     assert chat.finish.completion_tokens == len(chat.ids) == 24
     assert set(chat.ids) == {0}
 

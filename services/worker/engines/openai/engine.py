@@ -111,15 +111,21 @@ class OpenAIEngine:
         if call is None:
             raise RuntimeError("a request without a call was begun")
         alternatives, mends = request.work.sampling.logprobs, call.mends
+        # Servers that tell of prefill tell the prompt's length with it, before the first token.
+        started = not call.body.get("return_progress")
         async with self._client.stream(call.path, call.body) as response:
             request.response = response
-            self._gather.started(key, call.prompt_tokens)
+            if started:
+                self._gather.started(key, call.prompt_tokens)
             async with contextlib.aclosing(response.events()) as events:
                 async for event in events:
                     if "error" in event and (error := to_stream_error(event)) is not None:
                         raise error
                     chunk = to_chunk(event, alternatives)
-                    if chunk.progressed:
+                    if not started:
+                        started = True
+                        self._gather.started(key, chunk.prompt_tokens)
+                    if chunk.prompt_tokens:
                         self._gather.progressed()
                     if mends and chunk.ids:
                         chunk, mends = await self._mend(request, chunk)

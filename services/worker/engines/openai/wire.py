@@ -18,14 +18,17 @@ class Usage(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """One event. `ids` is None where the server gives none; `finish` is the server's word, empty before the end."""
+    """One event. `ids` is None where the server gives none; `finish` is the server's word, empty before the end.
+
+    `prompt_tokens` is above 0 in events that tell of the prompt's prefill, as llama.cpp's do.
+    """
 
     text: str
     ids: list[int] | None
     finish: str
     usage: Usage | None
     logprobs: tuple[Logprob, ...]
-    progressed: bool
+    prompt_tokens: int
 
 
 def to_chunk(event: Mapping[str, Any], alternatives: int | None) -> Chunk:
@@ -49,7 +52,7 @@ def to_chunk(event: Mapping[str, Any], alternatives: int | None) -> Chunk:
         finish=choice.get("finish_reason") or "",
         usage=_to_usage(usage) if usage else None,
         logprobs=logprobs,
-        progressed="prompt_progress" in event,
+        prompt_tokens=(event.get("prompt_progress") or {}).get("total", 0),
     )
 
 
