@@ -301,7 +301,7 @@ async def test_a_link_that_breaks_the_order_ends_with_invalid_argument(messages:
 
 
 async def test_a_router_that_does_not_read_is_cut_and_blocks_nobody() -> None:
-    settings = {"link_queue_limit": 64, "sim": SimSettings(ttft_ms=4.0, itl_ms=4.0)}
+    settings = {"link_queue_limit": 256, "sim": SimSettings(ttft_ms=4.0, itl_ms=4.0)}
     async with (
         running_worker(**settings) as worker,
         attached(worker.address, "other") as other,
