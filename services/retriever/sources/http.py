@@ -144,10 +144,10 @@ async def _body(response: httpx.Response, url: httpx.URL, max_bytes: int, *, cut
     if encoding not in ("identity", "gzip", "x-gzip", ""):
         raise unreadable("ENCODING_UNKNOWN", f"{url} comes packed as {encoding}, though gzip was asked for")
     packed = zlib.decompressobj(_GZIP) if "gzip" in encoding else None
-    content = bytearray()
+    content, read = bytearray(), False
     async for part in response.stream:  # type: ignore[union-attr] # an asynchronous transport's stream is one
         # A packed part of a few bytes can hold megabytes: no more than fits is unpacked.
-        room = max_bytes + 1 - len(content)
+        room, read = max_bytes + 1 - len(content), True
         try:
             content += packed.decompress(part, room) if packed else part[:room]
         except zlib.error as error:
@@ -156,6 +156,8 @@ async def _body(response: httpx.Response, url: httpx.URL, max_bytes: int, *, cut
             if cut:
                 return bytes(content[:max_bytes])
             raise too_large("DOCUMENT_TOO_LARGE", f"{url} is over the limit of {max_bytes:,} bytes; split it")
+    if packed and read and not packed.eof:
+        raise unreadable("ENCODING_BROKEN", f"{url} ends before what is packed in it does; ask its owner")
     return bytes(content)
 
 

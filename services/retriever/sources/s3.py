@@ -65,7 +65,7 @@ class S3Source:
                 keys = [found["path"] for found in objects]
                 nothing = nothing and not keys
                 yield Page(tuple(f"s3://{bucket}/{name}" for name in keys if _is_wanted(name)), keys[-1])
-        except BaseError as error:
+        except (BaseError, OSError) as error:
             raise _problem(uri, error) from error
         if nothing:
             # Nothing is there: trying to fetch it says so.
@@ -82,7 +82,7 @@ class S3Source:
             content = bytes(await found.bytes_async())
         except NotModifiedError:
             return None
-        except BaseError as error:
+        except (BaseError, OSError) as error:
             raise _problem(uri, error) from error
         media_type = found.attributes.get("Content-Type", "")
         return Fetched(content, "" if media_type in _UNKNOWN_TYPES else media_type, Tag(found.meta["e_tag"] or ""))
@@ -90,9 +90,9 @@ class S3Source:
     async def _is_object(self, uri: str, bucket: str, key: str) -> bool:
         try:
             await obstore.head_async(self._store(bucket), key)
-        except NotFoundError:
+        except (FileNotFoundError, NotFoundError):
             return False
-        except BaseError as error:
+        except (BaseError, OSError) as error:
             raise _problem(uri, error) from error
         return True
 
@@ -133,10 +133,10 @@ def _is_wanted(key: str) -> bool:
     return is_wanted_file(name) and all(map(is_wanted_folder, folders))
 
 
-def _problem(uri: str, error: BaseError) -> IngestFailure | SourceAway:
-    if isinstance(error, NotFoundError | InvalidPathError):
+def _problem(uri: str, error: Exception) -> IngestFailure | SourceAway:
+    if isinstance(error, FileNotFoundError | NotFoundError | InvalidPathError):
         return unreadable("OBJECT_NOT_FOUND", f"{uri} is not there; check bucket, key and region")
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+    if isinstance(error, PermissionError | PermissionDeniedError | UnauthenticatedError):
         return unreadable(
             "OBJECT_NOT_ALLOWED", f"{uri} may not be read with the keys of the settings retriever.ingest.s3; check them"
         )

@@ -34,17 +34,27 @@ async def service(settings: Settings) -> AsyncIterator[tuple[psutil.Process, Ret
 
 @asynccontextmanager
 async def embedding(settings: Settings) -> AsyncIterator[psutil.Process]:
-    """`python -m services.embedder`, ready."""
+    """`python -m services.embedder`, ready; the first of all builds the model."""
     async with (
         running("services.embedder", to_environment(settings)) as process,
         dial(settings.retriever.embedder, settings.grpc) as channel,
     ):
+        async with asyncio.timeout(90):
+            await channel.channel_ready()
         await Retriever(channel, 0).serving()
         yield process
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keeps the model that the first embedder builds, which takes long."""
+    return tmp_path_factory.mktemp("data") / "models"
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, models: Path) -> Settings:
+    models.mkdir(exist_ok=True)
+    (tmp_path / "models").symlink_to(models)
     embedder = {"port": free_port(), "admin_port": free_port(), "threads": 1}
     http = {"allowed_networks": ["127.0.0.0/8"], "delay_s": 0.0, "per_host": 4}
     own = {

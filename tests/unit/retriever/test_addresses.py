@@ -1,0 +1,76 @@
+"""Which addresses are fetched from, however they are written."""
+
+import ipaddress
+
+import pytest
+
+from services.retriever.failure import IngestFailure
+from services.retriever.sources.addresses import is_allowed, resolve
+from services.retriever.sources.source import SourceAway
+
+REFUSED = [
+    "127.0.0.1",
+    "127.8.9.10",
+    "0.0.0.0",
+    "10.0.0.1",
+    "172.16.0.1",
+    "192.168.1.1",
+    "169.254.169.254",
+    "100.64.0.1",
+    "192.0.2.1",
+    "198.18.0.1",
+    "224.0.0.1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "fe80::1",
+    "fc00::1",
+    "ff02::1",
+    "2001:db8::1",
+    "::ffff:127.0.0.1",
+    "::ffff:169.254.169.254",
+    "::127.0.0.1",
+    "64:ff9b::7f00:1",
+    "64:ff9b:1::1",
+    "2002:7f00:1::",
+    "2001:0:4136:e378:8000:63bf:80ff:fffe",
+]
+
+
+@pytest.mark.parametrize("address", REFUSED)
+def test_addresses_that_are_not_public_are_refused(address: str) -> None:
+    assert not is_allowed(ipaddress.ip_address(address), [])
+
+
+@pytest.mark.parametrize("address", ["93.184.215.14", "2606:4700::1111", "::ffff:93.184.215.14", "64:ff9b::5db8:d70e"])
+def test_public_addresses_are_allowed(address: str) -> None:
+    assert is_allowed(ipaddress.ip_address(address), [])
+
+
+@pytest.mark.parametrize(
+    ("address", "network", "allowed"),
+    [
+        ("10.1.2.3", "10.1.0.0/16", True),
+        ("10.2.2.3", "10.1.0.0/16", False),
+        ("::ffff:10.1.2.3", "10.1.0.0/16", True),
+        ("fc00::1", "fc00::/7", True),
+        ("127.0.0.1", "fc00::/7", False),
+    ],
+)
+def test_networks_of_the_settings_are_allowed(address: str, network: str, allowed: bool) -> None:
+    assert is_allowed(ipaddress.ip_address(address), [ipaddress.ip_network(network)]) == allowed
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "::1"])
+async def test_hosts_that_stand_for_this_machine_are_refused(host: str) -> None:
+    with pytest.raises(IngestFailure) as caught:
+        await resolve(host, 80, [])
+    assert caught.value.reason == "ADDRESS_NOT_ALLOWED"
+    assert "allowed_networks" in caught.value.message
+
+
+async def test_a_name_without_address_may_have_one_later() -> None:
+    with pytest.raises(SourceAway) as caught:
+        await resolve("nowhere.invalid", 80, [])
+    assert caught.value.reason == "NAME_UNKNOWN"
