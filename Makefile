@@ -18,6 +18,7 @@ export PATH := $(CURDIR)/$(BIN):$(CURDIR)/$(TOOLS)/bin:$(PATH)
 ENGINE_PLATFORM := Linux x86_64
 VLLM := .venv-vllm
 TRITON := .venv-triton
+JUDGES := .venv-judges
 # As on the oldest Linux that each is built for.
 LOCK_VLLM := --python-version 3.11 --python-platform x86_64-manylinux_2_28
 LOCK_TRITON := --python-version 3.11 --python-platform x86_64-manylinux_2_35
@@ -25,10 +26,10 @@ LOCK_TRITON := --python-version 3.11 --python-platform x86_64-manylinux_2_35
 glibc_is = getconf GNU_LIBC_VERSION 2>/dev/null | \
   awk -v least=$(1) '{split($$2, has, "."); split(least, wants, "."); ok = has[1] == wants[1] && has[2] + 0 >= wants[2] + 0} END {exit !ok}'
 
-.PHONY: help demo up test unit check gen tools engines bench study chaos lock breaking format clean
+.PHONY: help demo up test unit check gen tools engines judges bench bench-peers study chaos lock breaking format clean
 
 help: ## List what make can do
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  \033[36mmake %-9s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  \033[36mmake %-9s\033[0m %s\n", $$1, $$2}'
 
 demo: $(VENV)/run.stamp ## Start the whole mesh, ingest this project's docs and ask them a question
 	weft demo $(ARGS)
@@ -66,7 +67,7 @@ format: $(VENV)/dev.stamp ## Format Python and protos
 	buf format -w --path proto/weft
 
 bench: $(VENV)/dev.stamp ## Measure this machine's mesh: TTFT, CPU per token, memory (ARGS passes options on)
-	python -m loadtest.bench $(ARGS)
+	python -m loadtest.bench --no-peers $(ARGS)
 
 study: $(VENV)/dev.stamp ## Compare the placing policies on real traces, in simulated time (writes docs/policies.*)
 	python -m loadtest.policy_study $(ARGS)
@@ -79,6 +80,7 @@ lock: ## Compile the pinned requirements anew
 	$(UV) pip compile -q --generate-hashes --no-header --universal --python-version 3.11 -c requirements/dev.txt pyproject.toml -o requirements/run.txt
 	$(UV) pip compile -q --upgrade --generate-hashes --no-header $(LOCK_VLLM) --override requirements/vllm.overrides pyproject.toml requirements/vllm.in -o requirements/vllm.txt
 	$(UV) pip compile -q --upgrade --generate-hashes --no-header $(LOCK_TRITON) requirements/triton.in -o requirements/triton.txt
+	$(UV) pip compile -q --upgrade --generate-hashes --no-header --python-version 3.11 requirements/judges.in -o requirements/judges.txt
 
 tools: $(TOOLS)/tools.stamp ## Build ghz and grpcurl (needs Go; without it the tests that use them say so)
 
@@ -89,8 +91,13 @@ engines:
 	@echo "vLLM's CPU build and Triton's server exist for $(ENGINE_PLATFORM) only, and this is $$(uname -sm): their tests will be skipped"
 endif
 
+judges: $(JUDGES)/judges.stamp ## Build the environment of the load-testing tools that others wrote (python -m loadtest.judges)
+
+bench-peers: $(VENV)/dev.stamp ## The same load through other routers, side by side (they come from the harness's own setup)
+	python -m loadtest.bench $(ARGS)
+
 clean: ## Remove environments, tools, caches and the demo's data
-	rm -rf $(VENV) $(VLLM) $(TRITON) $(TOOLS) .weft .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VLLM) $(TRITON) $(JUDGES) $(TOOLS) .weft .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 $(TOOLS)/uv/bin/uv:
 	$(PYTHON) -m venv $(TOOLS)/uv
@@ -117,6 +124,11 @@ $(VLLM)/engine.stamp: requirements/vllm.txt pyproject.toml | $(UV)
 	  $(UV) pip install -q --python $(VLLM)/bin/python --no-deps -e .; \
 	  touch $@; \
 	else echo "vLLM's CPU build needs glibc 2.28 or later: its tests will be skipped"; fi
+
+$(JUDGES)/judges.stamp: requirements/judges.txt | $(UV)
+	@test -x $(JUDGES)/bin/python || $(UV) venv -q --python $(PYTHON) $(JUDGES)
+	$(UV) pip sync -q --python $(JUDGES)/bin/python --require-hashes requirements/judges.txt
+	@touch $@
 
 $(TRITON)/engine.stamp: requirements/triton.txt | $(UV)
 	@if $(call glibc_is,2.35); then \
