@@ -90,7 +90,7 @@ async def link_us(running: int, steps: int) -> float:
     """A worker process that steps every LINK_STEP_MS, and a router's link to it; all that the process took."""
     async with _worker(running) as (pid, address), grpc.aio.insecure_channel(address) as channel:
         # Messages stay bytes here: a reader that is slow would be cut.
-        call = channel.stream_stream(ATTACH, request_serializer=pb.AttachRequest.SerializeToString)()
+        call: Any = channel.stream_stream(ATTACH, request_serializer=pb.AttachRequest.SerializeToString)()
         await call.write(pb.AttachRequest(open=pb.Open(router_id="cost")))
         sampling = chat_pb2.Sampling(max_tokens=ENDLESS // 2)
         for request in range(1, running + 1):
