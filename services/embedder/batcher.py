@@ -1,198 +1,251 @@
-"""Embeds texts of all callers in common batches, in worker threads. Knows neither gRPC nor HTTP."""
+"""Embeds texts of all callers with one model, in common batches. Knows neither gRPC nor HTTP."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Self
 
 import structlog
 
-from services.embedder.load import Load, LoadBoard
+from services.embedder.cache import TextKeys, VectorCache
 from services.embedder.metrics import EmbedderMetrics
-from services.embedder.ports import Embedded, Model, Vectors
-from services.embedder.waiting import Job, WaitingTexts
+from services.embedder.pace import Pace
+from services.embedder.ports import Embedded, Model
+from services.embedder.waiting import Job, Ticket, WaitingTexts
 from services.kit.clock import Now
-from services.kit.errors import Internal, Unavailable, WeftError
-
-# What is tokenised in one go: other callers' texts come in between. A longer text goes alone.
-_ENCODE_TEXTS = 64
-_ENCODE_CHARS = 256 * 1024
-# What a first caller is told before anything was measured, and how fast the measure follows.
-_FIRST_TEXT_S = 0.01
-_SMOOTHING = 0.1
-_RETRY_MIN_S = 0.1
-_RETRY_MAX_S = 30.0
+from services.kit.errors import DeadlineExceeded, Internal, Unavailable, WeftError
 
 
 class Batcher:
-    """Runs `workers` batches side by side, each in a thread of its own. Use it as an async context manager."""
+    """Owns the tasks that tokenise and embed. Use it as an async context manager; the model is its owner's.
+
+    A text that is in the cache is answered from it; one that equals another under way waits for that one's vector.
+    """
 
     def __init__(
-        self, model: Model, waiting: WaitingTexts, batch_tokens: int, workers: int, metrics: EmbedderMetrics, now: Now
+        self,
+        model: Model,
+        waiting: WaitingTexts,
+        cache: VectorCache,
+        metrics: EmbedderMetrics,
+        now: Now,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._model = model
         self._waiting = waiting
-        self._batch_tokens = batch_tokens
+        self._cache = cache
         self._metrics = metrics
         self._now = now
-        self._workers = workers
-        self._text_s = _FIRST_TEXT_S
-        self._closed = False
+        self._changed = changed
+        self._name = model.info.name
+        self._keys = TextKeys(model.info)
+        self._under_way: dict[tuple[bytes, bool], Job] = {}
+        self.pace = Pace(model.batches.parallel)
+        self.running = 0
+        """Texts that are being embedded."""
+        self.closed = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._embedders = ThreadPoolExecutor(workers, thread_name_prefix="embed")
-        # Tokenising has a thread of its own, so that it goes on while every worker is busy.
-        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._log = structlog.get_logger("batcher")
-        self._running = 0
-        self._tokens_per_s = 0.0
-        self.load = LoadBoard(self._reading)
-        metrics.watch_queue(lambda: waiting.depth)
+        metrics.watch_queue(self._name, lambda: waiting.depth)
 
     def __repr__(self) -> str:
-        return f"Batcher({self._workers} workers, {self._waiting!r})"
+        return f"Batcher({self._name} {self._waiting!r} running={self.running})"
+
+    @property
+    def model(self) -> Model:
+        """What embeds."""
+        return self._model
+
+    @property
+    def queued_texts(self) -> int:
+        """Texts that wait."""
+        return self._waiting.depth
+
+    @property
+    def queued_tokens(self) -> int:
+        """Their tokens, in part estimated."""
+        return self._waiting.tokens
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._work(), name=f"batches-{index}") for index in range(self._workers)]
+        parallel = self._model.batches.parallel
+        self._tasks = [asyncio.create_task(self._work(), name=f"batches-{index}") for index in range(parallel)]
+        self._tasks.append(asyncio.create_task(self._prepare(), name="tokenise"))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Answers what still waits with Unavailable, and ends the threads once their batches are done."""
-        self._closed = True
+        """Answers what still waits with Unavailable."""
+        self.closed = True
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
-        _fail(self._waiting.take_all(), stopping())
-        for pool in (self._embedders, self._encoder):
-            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+        self._fail(self._waiting.take_all(), stopping())
 
-    async def embed(self, texts: Sequence[str], *, query: bool) -> list[Embedded]:
-        """Each text's vector, in order: all or an error. Raises Exhausted (the queue is full) and Unavailable (closed).
+    async def embed(self, texts: Sequence[str], *, query: bool, deadline_s: float | None = None) -> list[Embedded]:
+        """Each text's vector, in order: all or an error. Raises Exhausted (the queue is full), Unavailable (closed) and
+        DeadlineExceeded (`deadline_s`, on this batcher's clock, passed before its turn came).
 
-        Cancelling it leaves nothing in the queue.
+        The call is one caller among others: they take turns. Cancelling it leaves nothing in the queue.
         """
         self._check_open()
-        self._waiting.reserve(len(texts), query, self._retry_delay_s())
-        jobs: list[Job] = []
+        keys = [self._keys.key(text, query) for text in texts]
+        cached = [self._cache.get(key) for key in keys]
+        missing = {key for key, one in zip(keys, cached, strict=True) if one is None}
+        new = [key for key in missing if (key, query) not in self._under_way]
+        self._waiting.check_room(len(new), query, self.pace.retry_delay_s(self._waiting.depth))
+        caller = object()
+        tickets: list[Ticket] = []
+        done = False
         try:
-            for part in _parts(texts):
-                jobs += await self._put(part, query)
-            return [await job.result for job in jobs]
+            claims = [
+                one or self._claim(key, text, query, caller, deadline_s)
+                for key, text, one in zip(keys, texts, cached, strict=True)
+            ]
+            tickets = [claim for claim in claims if isinstance(claim, Ticket)]
+            found = [await claim.result if isinstance(claim, Ticket) else claim for claim in claims]
+            done = True
+            return found
         finally:
-            self._waiting.give_back(len(texts) - len(jobs), query)
-            for job in jobs:
-                self.withdraw(job)
+            if not done:
+                for ticket in tickets:
+                    self.withdraw(ticket)
 
-    async def submit(self, text: str, *, query: bool) -> Job:
-        """Queues one text of a stream, waiting for room; the caller withdraws the job where it gives up on it."""
-        await self._waiting.reserve_when_free(query)
-        jobs: list[Job] = []
-        try:
-            self._check_open()
-            jobs = await self._put([text], query)
-            return jobs[0]
-        finally:
-            self._waiting.give_back(1 - len(jobs), query)
-
-    def withdraw(self, job: Job) -> None:
-        """Gives up on a text; does nothing to one that is answered."""
-        self._waiting.withdraw(job)
-        if job.result.done() and not job.result.cancelled():
-            # Marks the error as seen: the caller has left or was told of another one.
-            job.result.exception()
-
-    async def _put(self, texts: Sequence[str], query: bool) -> list[Job]:
-        encoded = await asyncio.get_running_loop().run_in_executor(self._encoder, self._model.encode, texts)
+    async def submit(self, text: str, *, query: bool, caller: object, deadline_s: float | None) -> Ticket:
+        """Queues one text of a stream, waiting for room; the caller withdraws the ticket where it gives up on it."""
         self._check_open()
-        return [self._waiting.put(tokens, query) for tokens in encoded]
+        key = self._keys.key(text, query)
+        if cached := self._cache.get(key):
+            ticket = Ticket(Job(-1, key, text, query, caller), asyncio.get_running_loop().create_future(), deadline_s)
+            ticket.result.set_result(cached)
+            return ticket
+        if (key, query) not in self._under_way:
+            await self._waiting.room_for_stream(query)
+            self._check_open()
+        return self._claim(key, text, query, caller, deadline_s)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Gives up on a text; does nothing to one that is answered. It is not embedded if nobody else waits for it."""
+        if ticket.result.done() and not ticket.result.cancelled():
+            # Marks the error as seen: the caller has left or was told of another one.
+            ticket.result.exception()
+            return
+        ticket.result.cancel()
+        job = ticket.job
+        if ticket in job.tickets:
+            job.tickets.remove(ticket)
+        if not job.tickets and self._waiting.drop(job):
+            self._forget(job)
+            self._changed()
+
+    def _claim(self, key: bytes, text: str, query: bool, caller: object, deadline_s: float | None) -> Ticket:
+        job = self._under_way.get((key, query))
+        if job is None:
+            job = self._under_way[key, query] = self._waiting.put(key, text, query, caller)
+            self._changed()
+        else:
+            self._metrics.shared.inc()
+        ticket = Ticket(job, asyncio.get_running_loop().create_future(), deadline_s)
+        job.tickets.append(ticket)
+        return ticket
+
+    async def _prepare(self) -> None:
+        """Tokenises what arrives, somewhat ahead of the batches."""
+        while True:
+            await self._waiting.some_raw.wait()
+            if jobs := self._waiting.take_raw():
+                await self._prepare_some([job for job in jobs if not self._late(job)])
+
+    async def _prepare_some(self, jobs: list[Job]) -> None:
+        """`jobs` are of one purpose or none."""
+        if not jobs:
+            return
+        try:
+            found = await self._model.prepare([job.text for job in jobs], query=jobs[0].query)
+        except Exception as error:
+            for job in jobs:
+                self._waiting.drop(job)
+            self._broken(jobs, error)
+        else:
+            self._waiting.prepared(jobs, found)
 
     async def _work(self) -> None:
         while True:
-            await self._waiting.some.wait()
-            if batch := self._waiting.take(self._batch_tokens):
+            await self._waiting.some_ready.wait()
+            if batch := [job for job in self._waiting.take(self._model.batches) if not self._late(job)]:
                 await self._run(batch)
+
+    def _late(self, job: Job) -> bool:
+        """Whether nobody waits for it any more; those whose deadline passed are told."""
+        deadline_s = job.deadline_s if job.tickets else 0.0
+        if deadline_s is None or self._now() < deadline_s:
+            return False
+        self._waiting.drop(job)
+        self._metrics.texts.labels(self._name, "late").inc()
+        late = "the deadline passed before the text's turn came; it was not embedded"
+        self._fail([job], DeadlineExceeded(late, reason="DEADLINE_IN_QUEUE"))
+        return True
 
     async def _run(self, batch: list[Job]) -> None:
         """Embeds one batch and answers each of its texts, with the error where it fails."""
-        self._running += len(batch)
-        self.load.changed()
-        try:
-            await self._embed(batch)
-        finally:
-            self._running -= len(batch)
-            self.load.changed()
-
-    async def _embed(self, batch: list[Job]) -> None:
-        tokens = [job.tokens for job in batch]
+        self.running += len(batch)
+        self._changed()
         started_s = self._now()
         try:
-            loop = asyncio.get_running_loop()
-            vectors = await loop.run_in_executor(self._embedders, self._model.embed, tokens)
+            found = await self._model.embed([job.prepared for job in batch if job.prepared], self._limit_s(batch))
         except asyncio.CancelledError:
-            _fail(batch, stopping())
+            self._fail(batch, stopping())
             raise
         except Exception as error:
-            # One bad batch must not end the service: its callers are told, and the next batch goes on.
-            self._log.error("batch failed", texts=len(batch), exc_info=error)
-            self._count(batch, "error", started_s)
-            _fail(batch, Internal("the model failed on this batch; the embedder's log has why", reason="MODEL_FAILED"))
+            self._count(batch, "error", self._now() - started_s)
+            self._broken(batch, error)
         else:
-            self._count(batch, "ok", started_s)
-            _answer(batch, vectors)
+            self._count(batch, "ok", self._now() - started_s)
+            for job, embedded in zip(batch, found, strict=True):
+                self._forget(job)
+                self._cache.put(job.key, embedded)
+                job.answer(embedded)
+        finally:
+            self.running -= len(batch)
+            self._changed()
 
-    def _count(self, batch: list[Job], outcome: str, started_s: float) -> None:
-        elapsed_s = self._now() - started_s
-        lengths = [len(job.tokens.ids) for job in batch]
-        self._metrics.batches.labels(outcome).inc()
-        self._metrics.texts.labels(outcome).inc(len(batch))
+    def _limit_s(self, batch: Sequence[Job]) -> float | None:
+        """The time after which nobody waits for this batch any more; None: not known."""
+        deadlines = [deadline_s for job in batch if (deadline_s := job.deadline_s) is not None]
+        return max(deadlines) - self._now() if len(deadlines) == len(batch) else None
+
+    def _broken(self, jobs: list[Job], error: Exception) -> None:
+        """One bad batch must not end the service: its callers are told, and the next batch goes on."""
+        if isinstance(error, WeftError):
+            self._log.warning("batch refused", model=self._name, texts=len(jobs), reason=error.reason)
+            self._fail(jobs, error)
+            return
+        self._log.error("batch failed", model=self._name, texts=len(jobs), exc_info=error)
+        self._fail(jobs, Internal("the model failed on this batch; the embedder's log has why", reason="MODEL_FAILED"))
+
+    def _fail(self, jobs: Sequence[Job], error: WeftError) -> None:
+        for job in jobs:
+            self._forget(job)
+            job.fail(error)
+
+    def _forget(self, job: Job) -> None:
+        self._under_way.pop((job.key, job.query), None)
+
+    def _count(self, batch: list[Job], outcome: str, elapsed_s: float) -> None:
+        lengths = [job.tokens for job in batch]
+        self._metrics.batches.labels(self._name, outcome).inc()
+        self._metrics.texts.labels(self._name, outcome).inc(len(batch))
+        self._metrics.batch_seconds.labels(self._name).observe(elapsed_s)
         if outcome == "ok":
-            self._metrics.tokens.inc(sum(lengths))
-            self._metrics.padding.inc(max(lengths) * len(lengths) - sum(lengths))
-        self._metrics.batch_seconds.observe(elapsed_s)
-        rate = self._workers * sum(lengths) / max(elapsed_s, 1e-6)
-        self._tokens_per_s += (_SMOOTHING if self._tokens_per_s else 1.0) * (rate - self._tokens_per_s)
-        self._text_s += _SMOOTHING * (elapsed_s / len(batch) - self._text_s)
-
-    def _reading(self) -> Load:
-        tokens = self._waiting.tokens
-        return Load(self._waiting.depth, tokens, self._running, self._tokens_per_s, self._closed)
-
-    def _retry_delay_s(self) -> float:
-        """The time in which half of what waits will be done."""
-        half_s = self._waiting.depth * self._text_s / self._workers / 2
-        return min(max(half_s, _RETRY_MIN_S), _RETRY_MAX_S)
+            self._metrics.tokens.labels(self._name).inc(sum(lengths))
+            self._metrics.padding.labels(self._name).inc(max(lengths) * len(lengths) - sum(lengths))
+            self.pace.add(len(batch), sum(lengths), elapsed_s)
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self.closed:
             raise stopping()
-
-
-def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
-    part: list[str] = []
-    chars = 0
-    for text in texts:
-        if part and (len(part) == _ENCODE_TEXTS or chars + len(text) > _ENCODE_CHARS):
-            yield part
-            part, chars = [], 0
-        part.append(text)
-        chars += len(text)
-    yield part
 
 
 def stopping() -> Unavailable:
     """What callers are told while the service stops."""
     return Unavailable("the embedder is stopping; send the text again, elsewhere or later", reason="STOPPING")
-
-
-def _answer(batch: list[Job], vectors: Vectors) -> None:
-    for job, vector in zip(batch, vectors, strict=True):
-        if not job.result.done():
-            job.result.set_result(Embedded(vector, len(job.tokens.ids), job.tokens.truncated))
-
-
-def _fail(batch: list[Job], error: WeftError) -> None:
-    for job in batch:
-        if not job.result.done():
-            job.result.set_exception(error)

@@ -9,25 +9,27 @@ _CLOSE_TOKENS = 8
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A text that waits: its number, counted up in the order of arrival, and its length."""
+    """A text that waits: its number and its length in tokens."""
 
     number: int
     tokens: int
 
 
-def next_batch(waiting: Sequence[Waiting], batch_tokens: int) -> list[int]:
-    """Numbers of the texts to embed together; empty only where nothing waits.
+def next_batch(waiting: Sequence[Waiting], batch_tokens: int, batch_texts: int = 4096) -> list[int]:
+    """Numbers of the texts to embed together, at most `batch_texts`; empty only where nothing waits.
 
-    `waiting` is in the order of arrival. The oldest always goes, so nothing starves; those nearest to it in length go
-    with it, as long as the batch with its padding keeps to `batch_tokens` and no text is padded by more than a
-    quarter. A text that is longer than `batch_tokens` goes alone.
+    `waiting` is in the order in which they are due. The first always goes, so nothing starves; those nearest to it in
+    length go with it, as long as the batch with its padding keeps to `batch_tokens` and no text is padded by more than
+    a quarter. A text that is longer than `batch_tokens` goes alone.
     """
     if not waiting:
         return []
-    oldest = waiting[0]
-    chosen = [oldest.number]
-    shortest = longest = oldest.tokens
-    for text in sorted(waiting[1:], key=lambda text: (abs(text.tokens - oldest.tokens), text.number)):
+    first = waiting[0]
+    chosen = [first.number]
+    shortest = longest = first.tokens
+    for text in sorted(waiting[1:], key=lambda text: (abs(text.tokens - first.tokens), text.number)):
+        if len(chosen) == batch_texts:
+            break
         short, long = min(shortest, text.tokens), max(longest, text.tokens)
         if (len(chosen) + 1) * long > batch_tokens or not _similar(short, long):
             continue

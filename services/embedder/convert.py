@@ -12,6 +12,20 @@ _QUERY = {
 }
 
 
+# Field 1, length-delimited.
+_VALUES_TAG = b"\x0a"
+
+
+def _varint(value: int) -> bytes:
+    """Protobuf's form of a length."""
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
 def is_query(purpose: embedder_pb2.Purpose) -> bool:
     """Whether the text is one to search with; raises InvalidArgument for a purpose that this version does not know."""
     if purpose not in _QUERY:
@@ -22,7 +36,11 @@ def is_query(purpose: embedder_pb2.Purpose) -> bool:
 
 def to_embedding(embedded: Embedded) -> embedder_pb2.Embedding:
     """The vector as it is sent."""
-    return embedder_pb2.Embedding(values=embedded.vector.tolist(), tokens=embedded.tokens, truncated=embedded.truncated)
+    found = embedder_pb2.Embedding(tokens=embedded.tokens, truncated=embedded.truncated)
+    # The packed form of a repeated float is the array's own bytes: reading them is many times faster than a list.
+    values = embedded.vector.astype("<f4", copy=False).tobytes()
+    found.MergeFromString(_VALUES_TAG + _varint(len(values)) + values)
+    return found
 
 
 def to_model(info: ModelInfo) -> embedder_pb2.GetModelResponse:

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.embedder.ports import ModelInfo
-from services.kit.errors import InvalidArgument, NotFound
+from services.kit.errors import InvalidArgument
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +37,3 @@ class TextLimits:
                 reason="TEXT_TOO_LONG",
                 field=field,
             )
-
-
-def check_model(asked: str, served: ModelInfo) -> None:
-    """Raises NotFound where another model is asked for; empty means the one that is served."""
-    if asked and asked != served.name:
-        raise NotFound(
-            f"the model {asked!r} is not served here; this embedder serves {served.name!r}",
-            reason="UNKNOWN_MODEL",
-            field="model",
-        )

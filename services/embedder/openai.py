@@ -6,10 +6,11 @@ import grpc
 import grpc.aio
 from google.api.httpbody_pb2 import HttpBody
 
-from services.embedder.batcher import Batcher
-from services.embedder.limits import TextLimits, check_model
+from services.embedder.catalogue import Catalogue
+from services.embedder.limits import TextLimits
 from services.embedder.openai_body import parse_request, render_response
-from services.embedder.ports import ModelInfo
+from services.embedder.servicer import deadline_s
+from services.kit.clock import Now
 from services.kit.errors import InvalidArgument
 
 SERVICE = "weft.openai.v1.OpenAIService"
@@ -20,10 +21,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class EmbeddingsServicer:
     """One object for the whole process."""
 
-    def __init__(self, batcher: Batcher, info: ModelInfo, limits: TextLimits) -> None:
-        self._batcher = batcher
-        self._info = info
+    def __init__(self, catalogue: Catalogue, limits: TextLimits, now: Now) -> None:
+        self._catalogue = catalogue
         self._limits = limits
+        self._now = now
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Serves this one method of OpenAIService; gRPC answers UNIMPLEMENTED for the others."""
@@ -37,11 +38,11 @@ class EmbeddingsServicer:
     async def CreateEmbedding(self, request: HttpBody, context: Context) -> HttpBody:
         """See openai.proto."""
         body = parse_request(request.data)
-        check_model(body.model, self._info)
-        if body.dimensions not in (None, self._info.dimensions):
+        batcher = self._catalogue.find(body.model)
+        info = batcher.model.info
+        if body.dimensions not in (None, info.dimensions):
             raise InvalidArgument(
-                f"{self._info.name} gives vectors of {self._info.dimensions} dimensions and no others; "
-                "leave dimensions out",
+                f"{info.name} gives vectors of {info.dimensions} dimensions and no others; leave dimensions out",
                 reason="DIMENSIONS",
                 field="dimensions",
             )
@@ -50,5 +51,5 @@ class EmbeddingsServicer:
         else:
             self._limits.check_all(body.texts, "input")
         # OpenAI's API does not say what a text is for; who sends one alone is waiting for it, as a search does.
-        found = await self._batcher.embed(body.texts, query=len(body.texts) == 1)
-        return HttpBody(content_type="application/json", data=render_response(found, body, self._info))
+        found = await batcher.embed(body.texts, query=len(body.texts) == 1, deadline_s=deadline_s(context, self._now))
+        return HttpBody(content_type="application/json", data=render_response(found, body, info))

@@ -14,11 +14,16 @@ Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
-    """A text as the model reads it, special tokens included; `truncated` where its end was cut off."""
+class Prepared:
+    """A text as its model reads it: token ids, or the text itself where the model reads that elsewhere.
 
-    ids: tuple[int, ...]
+    `tokens` counts special ones too, and is estimated where the model does not tell. `truncated`: the end was cut off.
+    """
+
+    tokens: int
     truncated: bool
+    ids: tuple[int, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +37,60 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a model is. Vectors of different fingerprints must not be compared."""
+    """What a model is. Vectors of different fingerprints must not be compared. The prefixes go before every text."""
 
     name: str
     dimensions: int
     max_tokens: int
     fingerprint: str
     runtime: str
+    query_prefix: str = ""
+    passage_prefix: str = ""
+
+    def prefix(self, query: bool) -> str:
+        """What goes before a text of this purpose."""
+        return self.query_prefix if query else self.passage_prefix
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """Batches of one model: tokens of each with padding, texts of each, and how many run side by side."""
+
+    tokens: int
+    texts: int
+    parallel: int
 
 
 class Model(Protocol):
+    """A model, in this process or behind a server. Its owner closes it."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is."""
+
+    @property
+    def batches(self) -> BatchLimits:
+        """What one batch may hold."""
+
+    async def prepare(self, texts: Sequence[str], *, query: bool) -> list[Prepared]:
+        """Each text as the model reads it, in order, prefixes added."""
+
+    async def embed(self, batch: Sequence[Prepared], limit_s: float | None) -> list[Embedded]:
+        """Each text's vector, in order; at least one text. After `limit_s` nobody waits for them; None: not known."""
+
+    async def close(self) -> None:
+        """Ends its threads and connections."""
+
+
+class Network(Protocol):
     """A model in this process. Both methods block and may be called from several threads at once."""
 
     @property
     def info(self) -> ModelInfo:
         """What the model is."""
 
-    def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """Each text's tokens, in order."""
+    def encode(self, texts: Sequence[str]) -> list[Prepared]:
+        """Each text's tokens, in order; prefixes are in the texts already."""
 
-    def embed(self, batch: Sequence[Tokens]) -> Vectors:
+    def embed(self, batch: Sequence[Prepared]) -> Vectors:
         """Each text's vector, in order; at least one text."""

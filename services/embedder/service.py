@@ -1,12 +1,13 @@
-"""The service around one model: batcher, both servicers and their server, started and drained together."""
+"""The service around its models: batchers, both servicers and their server, started and drained together."""
 
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
 from services.embedder.batcher import Batcher
+from services.embedder.cache import VectorCache
+from services.embedder.catalogue import Catalogue
 from services.embedder.limits import TextLimits
 from services.embedder.metrics import EmbedderMetrics
 from services.embedder.openai import SERVICE as OPENAI_SERVICE
@@ -23,23 +24,28 @@ SERVICE = "weft.embedder.v1.EmbedderService"
 
 
 @asynccontextmanager
-async def running(model: Model, settings: Settings, registry: CollectorRegistry) -> AsyncIterator[int]:
-    """Serves inside the block, with health SERVING; gives the port.
+async def running(
+    models: Sequence[Model], settings: Settings, registry: CollectorRegistry, metrics: EmbedderMetrics
+) -> AsyncIterator[int]:
+    """Serves inside the block, with health SERVING; gives the port. The first model is the default.
 
     On leaving it no new call is taken, streams answer what they have taken in, and calls under way have
-    `grpc.stop_grace_s` to finish.
+    `grpc.stop_grace_s` to finish. The models are their owner's to close.
     """
     mine = settings.embedder
-    waiting = WaitingTexts(mine.max_queued_texts, mine.max_queued_queries)
-    workers = mine.threads or len(os.sched_getaffinity(0))
-    batcher = Batcher(model, waiting, mine.batch_tokens, workers, EmbedderMetrics(registry), monotonic_s)
+    cache = VectorCache(mine.cache_bytes, metrics)
+    catalogue = Catalogue()
     limits = TextLimits(mine.max_texts, mine.max_text_bytes)
-    servicer = EmbedderServicer(batcher, model.info, limits)
-    embeddings = EmbeddingsServicer(batcher, model.info, limits)
+    servicer = EmbedderServicer(catalogue, limits, monotonic_s)
+    embeddings = EmbeddingsServicer(catalogue, limits, monotonic_s)
     server = GrpcServer(f"{mine.host}:{mine.port}", [SERVICE, OPENAI_SERVICE], settings.grpc, registry)
     embedder_pb2_grpc.add_EmbedderServiceServicer_to_server(servicer, server.grpc)
     server.grpc.add_generic_rpc_handlers((embeddings.handler(),))
-    async with batcher:
+    async with AsyncExitStack() as batchers:
+        for model in models:
+            waiting = WaitingTexts(mine.max_queued_texts, mine.max_queued_queries)
+            batcher = Batcher(model, waiting, cache, metrics, monotonic_s, catalogue.load.changed)
+            catalogue.add(await batchers.enter_async_context(batcher))
         try:
             port = await server.start()
             await server.serving(True)

@@ -6,10 +6,11 @@ from contextlib import suppress
 from functools import partial
 
 from services.embedder.batcher import Batcher
+from services.embedder.catalogue import Catalogue
 from services.embedder.convert import is_query, to_embedding
-from services.embedder.limits import TextLimits, check_model
-from services.embedder.ports import Embedded, ModelInfo
-from services.embedder.waiting import Job
+from services.embedder.limits import TextLimits
+from services.embedder.ports import Embedded
+from services.embedder.waiting import Ticket
 from services.kit.errors import InvalidArgument, NotFound, Unavailable
 from weft.embedder.v1 import embedder_pb2
 
@@ -24,12 +25,18 @@ Write = Callable[[Response], Awaitable[None]]
 class EmbedStream:
     """Owns the call's reader task and its texts in the queue; both are gone when `run` ends."""
 
-    def __init__(self, batcher: Batcher, info: ModelInfo, limits: TextLimits, window_texts: int = WINDOW_TEXTS) -> None:
-        self._batcher = batcher
-        self._info = info
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        limits: TextLimits,
+        deadline_s: float | None = None,
+        window_texts: int = WINDOW_TEXTS,
+    ) -> None:
+        self._catalogue = catalogue
         self._limits = limits
+        self._deadline_s = deadline_s
         self._window = asyncio.Semaphore(window_texts)
-        self._jobs: dict[int, Job] = {}
+        self._tickets: dict[int, tuple[Batcher, Ticket]] = {}
         # Holds at most one entry for each place of the window, and one None that only wakes the writer.
         self._answers: asyncio.Queue[Response | None] = asyncio.Queue(window_texts + 1)
         self._unanswered = 0
@@ -58,8 +65,8 @@ class EmbedStream:
             with suppress(asyncio.CancelledError, Exception):
                 # What the reader failed with was raised above, or the call ends for another reason.
                 await self._reader
-            for job in list(self._jobs.values()):
-                self._batcher.withdraw(job)
+            for batcher, ticket in list(self._tickets.values()):
+                batcher.withdraw(ticket)
 
     def stop(self, error: Unavailable) -> None:
         """Takes no more texts in; those taken are answered where they can be, then the call ends with `error`."""
@@ -80,11 +87,13 @@ class EmbedStream:
     async def _take(self, request: Request) -> None:
         index = request.index
         try:
-            if index in self._jobs:
+            if index in self._tickets:
                 raise InvalidArgument(f"index {index} is taken by a text that is not answered yet")
             self._limits.check(request.text, "text")
-            check_model(request.model, self._info)
-            job = await self._batcher.submit(request.text, query=is_query(request.purpose))
+            batcher = self._catalogue.find(request.model)
+            ticket = await batcher.submit(
+                request.text, query=is_query(request.purpose), caller=self, deadline_s=self._deadline_s
+            )
         except (InvalidArgument, NotFound) as error:
             self._answers.put_nowait(Response(index=index, error=error.message))
             return
@@ -92,11 +101,11 @@ class EmbedStream:
             # The text was not taken in after all: nobody waits for its answer.
             self._unanswered -= 1
             raise
-        self._jobs[index] = job
-        job.result.add_done_callback(partial(self._done, index))
+        self._tickets[index] = batcher, ticket
+        ticket.result.add_done_callback(partial(self._done, index))
 
     def _done(self, index: int, result: asyncio.Future[Embedded]) -> None:
-        del self._jobs[index]
+        del self._tickets[index]
         if result.cancelled():
             return
         error = result.exception()

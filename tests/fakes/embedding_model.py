@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.embedder.ports import ModelInfo, Tokens, Vectors
+from services.embedder.ports import ModelInfo, Prepared, Vectors
 
 MAX_TOKENS = 256
 INFO = ModelInfo("fake-model", 384, MAX_TOKENS, "f00d", "fake")
@@ -23,7 +23,7 @@ def vector_of(text: str) -> list[float]:
 
 
 class FakeModel:
-    """Behind the Model port. `gate` cleared holds every batch; a text with the word `poison` breaks its batch."""
+    """A network of this process. `gate` cleared holds every batch; a text with the word `poison` breaks its batch."""
 
     def __init__(self) -> None:
         self.info = INFO
@@ -32,14 +32,15 @@ class FakeModel:
         self.entered = threading.Semaphore(0)
         self.batches: list[list[int]] = []
 
-    def encode(self, texts: Sequence[str]) -> list[Tokens]:
+    def encode(self, texts: Sequence[str]) -> list[Prepared]:
         found = []
         for text in texts:
             ids = [word_id(word) for word in text.split()] or [0]
-            found.append(Tokens(tuple(ids[:MAX_TOKENS]), truncated=len(ids) > MAX_TOKENS))
+            kept = tuple(ids[:MAX_TOKENS])
+            found.append(Prepared(len(kept), len(ids) > MAX_TOKENS, kept))
         return found
 
-    def embed(self, batch: Sequence[Tokens]) -> Vectors:
+    def embed(self, batch: Sequence[Prepared]) -> Vectors:
         self.batches.append([len(text.ids) for text in batch])
         self.entered.release()
         assert self.gate.wait(30), "nobody opened the gate"

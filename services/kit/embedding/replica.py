@@ -14,7 +14,7 @@ from services.kit.clock import Now
 from services.kit.embedding.breaker import Breaker
 from services.kit.embedding.model import EmbeddingModel, to_model
 from services.kit.embedding.pick import Standing, View
-from services.kit.errors import DeadlineExceeded, NotFound, Unavailable, WeftError, from_rpc
+from services.kit.errors import DeadlineExceeded, Internal, NotFound, Unavailable, WeftError, from_rpc
 from services.kit.settings.shared import GrpcSettings
 from weft.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 
@@ -123,13 +123,16 @@ class Replica:
     def _told(self, error: grpc.aio.AioRpcError) -> WeftError:
         if error.code() in _FAULTS:
             self._breaker.failed(self._now())
-        if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        said = from_rpc(error)
+        # A connection that breaks under a write shows as INTERNAL, too; an embedder's own word has a reason.
+        broken = error.code() is grpc.StatusCode.INTERNAL and said.reason == Internal.reason_default
+        if broken or error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             told = self.away(error.details() or error.code().name)
-            told.retry_delay_s = from_rpc(error).retry_delay_s
+            told.retry_delay_s = said.retry_delay_s
             return told
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"the embedder at {self.address} did not answer in time")
-        return from_rpc(error)
+        return said
 
     async def _watch(self) -> None:
         """Asks what it serves, follows its load, and begins again whenever that ends."""

@@ -124,7 +124,16 @@ def to_environment(settings: Settings) -> dict[str, str]:
             elif isinstance(value, SecretStr):
                 found[f"{prefix}{name.upper()}"] = value.get_secret_value()
             elif value is not None:
-                found[f"{prefix}{name.upper()}"] = json.dumps(value) if isinstance(value, list | dict) else str(value)
+                found[f"{prefix}{name.upper()}"] = (
+                    json.dumps(value, default=_plain) if isinstance(value, list | dict) else str(value)
+                )
 
     walk(settings, PREFIX)
     return found
+
+
+def _plain(value: object) -> object:
+    """What JSON has no form for, within a list or a mapping of the tree."""
+    if isinstance(value, BaseModel):
+        return {name: field for name in type(value).model_fields if (field := getattr(value, name)) is not None}
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

@@ -9,10 +9,13 @@ import grpc.aio
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.embedder.metrics import EmbedderMetrics
+from services.embedder.models.threads import ThreadedModel
+from services.embedder.ports import BatchLimits
 from services.embedder.service import running
 from services.kit.channels import dial
 from services.kit.settings import load_settings
-from tests.fakes.embedding_model import FakeModel
+from tests.fakes.embedding_model import INFO, FakeModel
 from weft.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
 from weft.openai.v1.openai_pb2_grpc import OpenAIServiceStub
 
@@ -35,7 +38,7 @@ class Embedder:
     @property
     def waiting(self) -> float | None:
         """Texts in the queue, as Prometheus would read it."""
-        return self.registry.get_sample_value("weft_embedder_queue_texts")
+        return self.registry.get_sample_value("weft_embedder_queue_texts", {"model": INFO.name})
 
     async def waits(self, texts: int) -> None:
         """Returns once that many texts are in the queue."""
@@ -53,11 +56,17 @@ def start() -> Start:
 
     @asynccontextmanager
     async def started(**fields: Any) -> AsyncIterator[Embedder]:
-        mine = {"port": 0, "threads": 1, **fields}
+        mine = {"port": 0, "cache_bytes": 0, **fields}
         settings = load_settings(embedder=mine, grpc={"stop_grace_s": 5.0})
         model, registry = FakeModel(), CollectorRegistry()
         # The channel outlives the server, so that a test sees how a stop looks from outside.
-        async with AsyncExitStack() as channels, running(model, settings, registry) as port:
+        metrics = EmbedderMetrics(registry)
+        threaded = ThreadedModel(model, BatchLimits(512, 256, 1))
+        async with (
+            AsyncExitStack() as channels,
+            running([threaded], settings, registry, metrics) as port,
+        ):
+            channels.push_async_callback(threaded.close)
             address = f"127.0.0.1:{port}"
             channel = dial(address, settings.grpc, own_connection=True)
             channels.push_async_callback(channel.close)

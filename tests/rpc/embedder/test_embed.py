@@ -46,7 +46,9 @@ async def test_get_model(embedder: Embedder) -> None:
         pytest.param(
             pb.EmbedRequest(texts=["a", "b", "c", ""]), grpc.StatusCode.INVALID_ARGUMENT, "texts[3]", id="an empty text"
         ),
-        pytest.param(pb.EmbedRequest(texts=["a"] * 9), grpc.StatusCode.INVALID_ARGUMENT, "texts", id="too many"),
+        pytest.param(
+            pb.EmbedRequest(texts=[f"a{n}" for n in range(9)]), grpc.StatusCode.INVALID_ARGUMENT, "texts", id="too many"
+        ),
         pytest.param(
             pb.EmbedRequest(texts=["a", "b" * 101]), grpc.StatusCode.INVALID_ARGUMENT, "texts[1]", id="too long"
         ),
@@ -67,9 +69,9 @@ async def test_a_full_queue(start: Start) -> None:
         embedder.model.gate.clear()
         running = asyncio.ensure_future(embedder.stub.Embed(pb.EmbedRequest(texts=["a"])))
         await embedder.busy()
-        held = asyncio.ensure_future(embedder.stub.Embed(pb.EmbedRequest(texts=["a"] * 4)))
+        held = asyncio.ensure_future(embedder.stub.Embed(pb.EmbedRequest(texts=[f"held{n}" for n in range(4)])))
         await embedder.waits(4)
-        error = await refused(embedder.stub.Embed(pb.EmbedRequest(texts=["a"])))
+        error = await refused(embedder.stub.Embed(pb.EmbedRequest(texts=["another"])))
         assert isinstance(error, Exhausted)
         assert error.reason == "EMBEDDER_QUEUE_FULL"
         assert error.retry_delay_s
@@ -82,8 +84,8 @@ async def test_a_caller_that_leaves_or_is_late_leaves_nothing_in_the_queue(embed
     embedder.model.gate.clear()
     running = asyncio.ensure_future(embedder.stub.Embed(pb.EmbedRequest(texts=["a"])))
     await embedder.busy()
-    leaves = embedder.stub.Embed(pb.EmbedRequest(texts=["b"] * 500))
-    late = asyncio.ensure_future(embedder.stub.Embed(pb.EmbedRequest(texts=["c"] * 500), timeout=0.5))
+    leaves = embedder.stub.Embed(pb.EmbedRequest(texts=[f"b{n}" for n in range(500)]))
+    late = asyncio.ensure_future(embedder.stub.Embed(pb.EmbedRequest(texts=[f"c{n}" for n in range(500)]), timeout=0.5))
     await embedder.waits(1000)
     leaves.cancel()
     error = await refused(late)

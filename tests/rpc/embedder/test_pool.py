@@ -1,4 +1,4 @@
-"""A pool over embedders on real sockets: balance, failover, models that must not mix, clear words when none is there."""
+"""A pool over embedders on real sockets: balance, failover, models that must not mix, clear words when nobody is."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

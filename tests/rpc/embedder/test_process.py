@@ -100,8 +100,8 @@ async def test_it_builds_serves_and_stops_and_starts_again_without_building(fold
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{serving['admin_port']}") as admin:
             assert (await admin.get("/readyz")).status_code == 200
             metrics = (await admin.get("/metrics")).text
-            assert 'weft_embedder_texts_total{outcome="ok"} 3.0' in metrics
-            assert "weft_embedder_queue_texts 0.0" in metrics
+            assert 'weft_embedder_texts_total{model="all-minilm-l6-v2",outcome="ok"} 3.0' in metrics
+            assert 'weft_embedder_queue_texts{model="all-minilm-l6-v2"} 0.0' in metrics
         assert await first.stop() == 0
     (model,) = models_in(folder)
     built_ns = model.stat().st_mtime_ns

@@ -78,7 +78,7 @@ async def test_an_index_that_is_under_way_is_refused(embedder: Embedder) -> None
 
 async def test_cancelling_leaves_the_queue_empty(embedder: Embedder) -> None:
     embedder.model.gate.clear()
-    call = embedder.stub.StreamEmbed(requests(["text"] * 300))
+    call = embedder.stub.StreamEmbed(requests(f"text{n}" for n in range(300)))
     await embedder.busy()
     await embedder.waits(299)
     call.cancel()

@@ -1,7 +1,7 @@
 """A batcher around a fake model, and MiniLM built once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +9,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.embedder.batcher import Batcher
+from services.embedder.cache import VectorCache
+from services.embedder.catalogue import Catalogue
 from services.embedder.metrics import EmbedderMetrics
 from services.embedder.models.minilm.load import load_minilm
-from services.embedder.models.minilm.model import MiniLM
-from services.embedder.ports import Tokens
+from services.embedder.models.onnx.network import OnnxNetwork
+from services.embedder.models.threads import ThreadedModel
+from services.embedder.ports import BatchLimits, Prepared
 from services.embedder.waiting import Job, WaitingTexts
 from services.kit.clock import monotonic_s
 from tests.fakes.embedding_model import FakeModel
@@ -25,14 +28,13 @@ class WatchedTexts(WaitingTexts):
         super().__init__(max_passages, max_queries)
         self._arrived = asyncio.Event()
 
-    def put(self, tokens: Tokens, query: bool) -> Job:
-        job = super().put(tokens, query)
+    def prepared(self, jobs: Sequence[Job], found: Sequence[Prepared]) -> None:
+        super().prepared(jobs, found)
         self._arrived.set()
-        return job
 
     async def reaches(self, texts: int) -> None:
         """Returns once that many tokenised texts wait."""
-        while len(self.passages.jobs) + len(self.queries.jobs) < texts:
+        while len(self.passages.ready) + len(self.queries.ready) < texts:
             self._arrived.clear()
             await self._arrived.wait()
 
@@ -45,24 +47,31 @@ class Bench:
     waiting: WatchedTexts
     batcher: Batcher
     registry: CollectorRegistry
+    catalogue: Catalogue
 
     async def busy(self) -> None:
         """Returns once a batch stands at the gate."""
         assert await asyncio.to_thread(self.model.entered.acquire, timeout=10)
 
     def reading(self, name: str, **labels: str) -> float:
-        return self.registry.get_sample_value(name, labels) or 0.0
+        return self.registry.get_sample_value(name, {"model": self.model.info.name, **labels}) or 0.0
 
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     model, waiting, registry = FakeModel(), WatchedTexts(10, 5), CollectorRegistry()
-    batcher = Batcher(model, waiting, 100, 1, EmbedderMetrics(registry), monotonic_s)
+    metrics = EmbedderMetrics(registry)
+    threaded = ThreadedModel(model, BatchLimits(100, 256, 1))
+    # Without a cache, so that every text reaches the model; those with one make their own.
+    batcher = Batcher(threaded, waiting, VectorCache(0, metrics), metrics, monotonic_s)
+    catalogue = Catalogue()
+    catalogue.add(batcher)
     async with batcher:
         try:
-            yield Bench(model, waiting, batcher, registry)
+            yield Bench(model, waiting, batcher, registry, catalogue)
         finally:
             model.gate.set()
+    await threaded.close()
 
 
 @pytest.fixture(scope="session")
@@ -74,5 +83,5 @@ def minilm_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def minilm(minilm_dir: Path) -> MiniLM:
+def minilm(minilm_dir: Path) -> OnnxNetwork:
     return asyncio.run(load_minilm(minilm_dir))

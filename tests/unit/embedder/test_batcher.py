@@ -10,6 +10,11 @@ from tests.fakes.embedding_model import vector_of
 from tests.unit.embedder.conftest import Bench
 
 
+def words(count: int, start: str = "text") -> list[str]:
+    """So many texts of one token each, no two alike."""
+    return [f"{start}{index}" for index in range(count)]
+
+
 def caller(bench: Bench, *texts: str, query: bool = False) -> asyncio.Task[list[Embedded]]:
     return asyncio.create_task(bench.batcher.embed(list(texts), query=query))
 
@@ -56,7 +61,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back(bench: Bench) -> 
     bench.model.gate.clear()
     running = caller(bench, "first")
     await bench.busy()
-    held = caller(bench, *["text"] * 10)
+    held = caller(bench, *words(10))
     await bench.waiting.reaches(10)
     assert bench.reading("weft_embedder_queue_texts") == 10
     with pytest.raises(Exhausted, match="room for 0 more") as caught:
@@ -75,7 +80,7 @@ async def test_a_cancelled_caller_leaves_nothing_behind(bench: Bench) -> None:
     bench.model.gate.clear()
     running = caller(bench, "first")
     await bench.busy()
-    leaver = caller(bench, *["text"] * 9)
+    leaver = caller(bench, *words(9))
     await bench.waiting.reaches(9)
     leaver.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -83,7 +88,7 @@ async def test_a_cancelled_caller_leaves_nothing_behind(bench: Bench) -> None:
     assert bench.waiting.depth == 0
     bench.model.gate.set()
     await running
-    assert await bench.batcher.embed(["text"] * 10, query=False)
+    assert await bench.batcher.embed(words(10), query=False)
     assert bench.model.batches == [[1], [1] * 10]
 
 
@@ -100,7 +105,7 @@ async def test_cancelling_while_its_batch_runs_hurts_nobody_else(bench: Bench) -
 
 async def test_a_failing_batch_fails_its_callers_only(bench: Bench) -> None:
     results = await asyncio.gather(
-        bench.batcher.embed(["poison"] * 3, query=False),
+        bench.batcher.embed(["poison", "poison 1", "poison 2"], query=False),
         bench.batcher.embed(["much longer text " * 10], query=False),
         return_exceptions=True,
     )
@@ -146,9 +151,9 @@ async def test_a_stream_waits_for_room_and_leaves_some_to_single_calls(bench: Be
     bench.model.gate.clear()
     running = caller(bench, "first")
     await bench.busy()
-    jobs = [await bench.batcher.submit("text", query=False) for _ in range(5)]
-    sixth = asyncio.create_task(bench.batcher.submit("text", query=False))
-    single = caller(bench, *["text"] * 5)
+    jobs = [await bench.batcher.submit(f"s{n}", query=False, caller=None, deadline_s=None) for n in range(5)]
+    sixth = asyncio.create_task(bench.batcher.submit("sixth", query=False, caller=None, deadline_s=None))
+    single = caller(bench, *words(5))
     await bench.waiting.reaches(10)
     assert not sixth.done()
     bench.model.gate.set()
@@ -159,7 +164,7 @@ async def test_a_withdrawn_job_is_not_embedded(bench: Bench) -> None:
     bench.model.gate.clear()
     running = caller(bench, "first")
     await bench.busy()
-    job = await bench.batcher.submit("text of four words", query=False)
+    job = await bench.batcher.submit("text of four words", query=False, caller=None, deadline_s=None)
     bench.batcher.withdraw(job)
     assert bench.waiting.depth == 0
     assert job.result.cancelled()

@@ -2,10 +2,9 @@
 
 import pytest
 
-from services.embedder.limits import TextLimits, check_model
-from services.kit.errors import InvalidArgument, NotFound
+from services.embedder.limits import TextLimits
+from services.kit.errors import InvalidArgument
 from services.kit.settings import SettingsError, load_settings
-from tests.fakes.embedding_model import INFO
 
 LIMITS = TextLimits(max_texts=3, max_text_bytes=8)
 
@@ -29,14 +28,6 @@ def test_refused(texts: list[str], field: str, reason: str) -> None:
 
 def test_what_just_fits_is_taken() -> None:
     LIMITS.check_all(["12345678", "ääää", " "], "texts")
-
-
-def test_another_model_is_not_found_and_the_served_one_is_named() -> None:
-    check_model("", INFO)
-    check_model(INFO.name, INFO)
-    with pytest.raises(NotFound, match=INFO.name) as caught:
-        check_model("text-embedding-3-small", INFO)
-    assert caught.value.field == "model"
 
 
 def test_a_queue_that_no_full_request_fits_into_is_a_wrong_setting() -> None:

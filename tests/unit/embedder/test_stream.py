@@ -9,7 +9,6 @@ from services.embedder.batcher import stopping
 from services.embedder.limits import TextLimits
 from services.embedder.stream import EmbedStream
 from services.kit.errors import Unavailable
-from tests.fakes.embedding_model import INFO
 from tests.unit.embedder.conftest import Bench
 from weft.embedder.v1 import embedder_pb2 as pb
 
@@ -32,7 +31,7 @@ async def test_a_client_that_does_not_read_is_held(bench: Bench) -> None:
         await read_on.wait()
         written.append(answer.index)
 
-    stream = EmbedStream(bench.batcher, INFO, TextLimits(8, 100), WINDOW)
+    stream = EmbedStream(bench.catalogue, TextLimits(8, 100), window_texts=WINDOW)
     running = asyncio.create_task(stream.run(requests(), write))
     await stuck.wait()
     # Everything that was taken in is embedded now, and its answers wait for the client.
@@ -60,15 +59,17 @@ async def test_stopping_answers_what_was_taken_in_and_ends_with_unavailable(benc
         written.append(answer.index)
 
     bench.model.gate.clear()
-    stream = EmbedStream(bench.batcher, INFO, TextLimits(8, 100), WINDOW)
-    running = asyncio.create_task(stream.run(requests(), write))
+    other = asyncio.create_task(bench.batcher.embed(["another caller's"], query=False))
     await bench.busy()
-    await bench.waiting.reaches(2)
+    stream = EmbedStream(bench.catalogue, TextLimits(8, 100), window_texts=WINDOW)
+    running = asyncio.create_task(stream.run(requests(), write))
+    await bench.waiting.reaches(3)
     stream.stop(stopping())
     bench.model.gate.set()
     with pytest.raises(Unavailable):
         await running
     assert sorted(written) == [0, 1, 2]
+    await other
 
 
 async def test_closing_the_batcher_ends_the_stream(bench: Bench) -> None:
@@ -81,12 +82,14 @@ async def test_closing_the_batcher_ends_the_stream(bench: Bench) -> None:
         raise AssertionError("nothing was embedded")
 
     bench.model.gate.clear()
-    stream = EmbedStream(bench.batcher, INFO, TextLimits(8, 100), WINDOW)
-    running = asyncio.create_task(stream.run(requests(), write))
+    other = asyncio.create_task(bench.batcher.embed(["another caller's"], query=False))
     await bench.busy()
-    await bench.waiting.reaches(1)
+    stream = EmbedStream(bench.catalogue, TextLimits(8, 100), window_texts=WINDOW)
+    running = asyncio.create_task(stream.run(requests(), write))
+    await bench.waiting.reaches(2)
     closing = asyncio.create_task(bench.batcher.__aexit__())
-    with pytest.raises(Unavailable):
-        await running
+    for task in (running, other):
+        with pytest.raises(Unavailable):
+            await task
     bench.model.gate.set()
     await closing

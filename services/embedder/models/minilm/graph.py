@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+Pooled = Literal["mean", "cls", "none"]
+"""How the graph makes one vector of a text's tokens; none gives a vector for each token."""
 
 Tensors = Mapping[str, npt.NDArray[np.float32]]
 
@@ -26,6 +29,7 @@ class Shape:
     layers: int
     heads: int
     epsilon: float
+    first_position: int = 0
 
     @property
     def head(self) -> int:
@@ -33,25 +37,30 @@ class Shape:
         return self.hidden // self.heads
 
 
-def encoder_graph(tensors: Tensors, shape: Shape) -> onnx.ModelProto:
-    """The whole model in fp32, of any batch and length. `tensors` are named as in BERT checkpoints."""
+def encoder_graph(tensors: Tensors, shape: Shape, pooling: Pooled = "mean") -> onnx.ModelProto:
+    """The whole model in fp32, of any batch and length. `tensors` are named as in BERT checkpoints.
+
+    Vectors that the graph pools have length 1.
+    """
     graph = _Graph(tensors)
     mask = graph.op("Cast", "attention_mask", to=TensorProto.FLOAT)
     hidden = _embeddings(graph, shape)
     attended = graph.op("Mul", graph.op("Sub", graph.scalar(1.0), graph.unsqueeze(mask, 1, 2)), graph.scalar(_MASKED))
     for layer in range(shape.layers):
         hidden = _layer(graph, f"encoder.layer.{layer}.", hidden, attended, shape)
-    pooled = _mean(graph, hidden, graph.unsqueeze(mask, -1))
+    if pooling == "none":
+        graph.op("Identity", hidden, output=OUTPUT)
+        return graph.model(["batch", "tokens", shape.hidden])
+    pooled = _mean(graph, hidden, graph.unsqueeze(mask, -1)) if pooling == "mean" else _first(graph, hidden)
     graph.op("LpNormalization", pooled, output=OUTPUT, axis=1, p=2)
-    return graph.model(shape.hidden)
+    return graph.model(["batch", shape.hidden])
 
 
 def _embeddings(graph: "_Graph", shape: Shape) -> str:
     words = graph.op("Gather", graph.tensor("embeddings.word_embeddings.weight"), "input_ids")
     length = graph.op("Slice", graph.op("Shape", "input_ids"), graph.ints(1), graph.ints(2), graph.ints(0))
-    places = graph.op(
-        "Slice", graph.tensor("embeddings.position_embeddings.weight"), graph.ints(0), length, graph.ints(0)
-    )
+    positions = graph.array(graph.tensors["embeddings.position_embeddings.weight"][shape.first_position :], "positions")
+    places = graph.op("Slice", positions, graph.ints(0), length, graph.ints(0))
     # Every text is of token type 0, so its row is the same for all.
     kind = graph.array(graph.tensors["embeddings.token_type_embeddings.weight"][0])
     summed = graph.op("Add", graph.op("Add", words, kind), places)
@@ -96,6 +105,11 @@ def _mean(graph: "_Graph", hidden: str, mask: str) -> str:
     return graph.op("Div", total, graph.op("Max", count, graph.scalar(1e-9)))
 
 
+def _first(graph: "_Graph", hidden: str) -> str:
+    """The first token's vector, which stands for the whole text."""
+    return graph.op("Gather", hidden, graph.array(np.array(0, np.int64), "index_0"), axis=1)
+
+
 class _Graph:
     """Collects nodes and constants; each method returns the name of the value that it adds."""
 
@@ -136,9 +150,9 @@ class _Graph:
         weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
         return self.op("LayerNormalization", value, weight, bias, axis=-1, epsilon=epsilon)
 
-    def model(self, dimensions: int) -> onnx.ModelProto:
+    def model(self, output_shape: list[str | int]) -> onnx.ModelProto:
         inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in INPUTS]
-        output = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", dimensions])
+        output = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, output_shape)
         graph = helper.make_graph(self._nodes, "encoder", inputs, [output], list(self._constants.values()))
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)])
         model.ir_version = _IR_VERSION
