@@ -1,5 +1,6 @@
 """A worker with the real vLLM on a tiny model, with adapters and a small cache, started once."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def started(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             "enforce_eager": True,
             "cpu_kv_cache_gib": 1,
             "adapters": adapters,
-            "extra": {"num_gpu_blocks_override": BLOCKS, "block_size": BLOCK_TOKENS},
+            "extra": json.dumps({"num_gpu_blocks_override": BLOCKS, "block_size": BLOCK_TOKENS}),
         },
     }
     worker = EngineWorker(Launch(python, settings), folder)

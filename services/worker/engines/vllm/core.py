@@ -63,8 +63,8 @@ class Core:
         """Generates once, so that whatever is compiled or allocated at the first request is behind it."""
         self._tasks = await self._llm.get_supported_tasks()
         self._watch()
-        params = SamplingParams(max_tokens=WARM_UP_TOKENS, temperature=0.0, ignore_eos=True, detokenize=False)
-        await self.add(self.prepare("warm-up", [1], params, None))
+        values = {"max_tokens": WARM_UP_TOKENS, "temperature": 0.0, "ignore_eos": True}
+        await self.add(self.prepare("warm-up", [1], values, None, None))
         while not any(output.finished for output in (await self.outputs()).outputs):
             pass
 
@@ -93,8 +93,17 @@ class Core:
         found: dict[str, Any] = self.config.model_config.get_diff_sampling_param()
         return found
 
-    def prepare(self, name: str, ids: list[int], params: Any, adapter: Any) -> Any:
-        """The request as vLLM takes it. Raises what vLLM raises where it is wrong."""
+    def prepare(
+        self, name: str, ids: list[int], values: dict[str, Any], structure: dict[str, Any] | None, adapter: Any
+    ) -> Any:
+        """The request as vLLM takes it; see `params` for the values. Raises what vLLM raises where it is wrong."""
+        params = SamplingParams(
+            **values,
+            structured_outputs=StructuredOutputsParams(**structure) if structure else None,
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+            skip_clone=True,
+        )
         request = self._llm.input_processor.process_inputs(
             name, tokens_input(ids), params, supported_tasks=self._tasks, lora_request=adapter
         )
@@ -133,14 +142,6 @@ class Core:
 def to_adapters(folders: dict[str, str]) -> dict[str, Any]:
     """vLLM's requests for adapters, by name."""
     return {name: LoRARequest(name, at, folder) for at, (name, folder) in enumerate(folders.items(), 1)}
-
-
-def to_params(values: dict[str, Any], structure: dict[str, Any] | None) -> Any:
-    """Sampling parameters. Raises what vLLM raises where they are wrong."""
-    form = StructuredOutputsParams(**structure) if structure else None
-    return SamplingParams(
-        **values, structured_outputs=form, detokenize=False, output_kind=RequestOutputKind.DELTA, skip_clone=True
-    )
 
 
 def _first_lines(error: BaseException, limit: int = 600) -> str:

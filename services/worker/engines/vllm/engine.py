@@ -3,17 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, wait_exponential, wait_random
 
 from services.kit.errors import Internal, InvalidArgument, Unavailable, WeftError
 from services.worker.engines.limits import check_room
 from services.worker.engines.vllm.answer import Answer
 from services.worker.engines.vllm.blocks import Blocks
-from services.worker.engines.vllm.core import Core, to_params
-from services.worker.engines.vllm.events import CacheEvents
 from services.worker.engines.vllm.params import vllm_sampling, vllm_structure
 from services.worker.engines.vllm.prompts import Read, Reader
 from services.worker.ports import (
@@ -29,6 +27,11 @@ from services.worker.ports import (
     Work,
 )
 
+if TYPE_CHECKING:
+    # Both need packages that come with vLLM.
+    from services.worker.engines.vllm.core import Core
+    from services.worker.engines.vllm.events import CacheEvents
+
 BROKEN = "vLLM's engine process ended, and is being started again"
 RESTART_FIRST_S = 1.0
 RESTART_LONGEST_S = 60.0
@@ -39,7 +42,7 @@ _NEWEST = 1 / 16
 # vLLM's numbers for why a request is over; see FinishReason there.
 _STOP, _LENGTH, _REPETITION = 0, 1, 4
 
-Launch = Callable[[], Awaitable[Core]]
+Launch = Callable[[], Awaitable["Core"]]
 
 
 class VllmEngine:
@@ -51,7 +54,7 @@ class VllmEngine:
     def __init__(
         self,
         about: About,
-        core: Core,
+        core: "Core",
         launch: Launch,
         reader: Reader,
         adapters: Mapping[str, Any],
@@ -82,7 +85,7 @@ class VllmEngine:
     def __repr__(self) -> str:
         return f"VllmEngine({self.about.model} answers={len(self._answers)} broken={bool(self._broken)})"
 
-    def report_cache(self, blocks: Blocks, events: CacheEvents) -> None:
+    def report_cache(self, blocks: Blocks, events: "CacheEvents") -> None:
         """Cache events are read from now on, for this core and those after it."""
         self._blocks, self._events = blocks, events
 
@@ -155,7 +158,7 @@ class VllmEngine:
         self._sink(Step(self.load(), started, cache=self._blocks.take_change() if self._blocks is not None else None))
         await core.add(request)
 
-    async def _prepare(self, core: Core, work: Work, read: Read, end: int) -> Any:
+    async def _prepare(self, core: "Core", work: Work, read: Read, end: int) -> Any:
         """The request as vLLM takes it; raises InvalidArgument where vLLM refuses it."""
         room = max(1, end - len(work.resume))
         values = vllm_sampling(work.sampling, self._defaults, len(work.resume), room)
@@ -163,11 +166,9 @@ class VllmEngine:
         ids, adapter = [*read.ids, *work.resume], self._adapters.get(work.adapter)
         try:
             if structure is None:
-                return core.prepare(str(work.key), ids, to_params(values, None), adapter)
+                return core.prepare(str(work.key), ids, values, None, adapter)
             # A grammar is compiled, which may take long.
-            return await asyncio.to_thread(
-                lambda: core.prepare(str(work.key), ids, to_params(values, structure), adapter)
-            )
+            return await asyncio.to_thread(core.prepare, str(work.key), ids, values, structure, adapter)
         except Exception as error:
             # vLLM has no one class for what is wrong with a request.
             field = (
@@ -175,7 +176,7 @@ class VllmEngine:
             )
             raise InvalidArgument(f"vLLM refuses this request: {error}", reason="REFUSED", field=field) from error
 
-    def _piece(self, core: Core, request: Any) -> Callable[[int], bytes]:
+    def _piece(self, core: "Core", request: Any) -> Callable[[int], bytes]:
         if self._reader.pieces is not None:
             return self._reader.pieces.__getitem__
         decode = core.detokenizer(request).decode_next
@@ -286,7 +287,7 @@ class VllmEngine:
         """Tries for as long as it takes: a GPU's memory may be freed late, and a router asks nothing meanwhile."""
         with suppress(Exception):
             await self._core.close()
-        wait = wait_exponential_jitter(initial=RESTART_FIRST_S, max=RESTART_LONGEST_S)
+        wait = wait_exponential(RESTART_FIRST_S, max=RESTART_LONGEST_S) + wait_random(0.0, RESTART_FIRST_S)
         async for attempt in AsyncRetrying(wait=wait, before_sleep=self._failed, reraise=True):
             with attempt:
                 if self._events is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 import zmq
 import zmq.asyncio
 
@@ -66,6 +67,11 @@ class CacheEvents:
             while True:
                 _, number, payload = await socket.recv_multipart()
                 self._take(int.from_bytes(number, "big"), msgspec.msgpack.decode(payload))
+        except Exception as caught:
+            # Answers do not need it; routers learn that nothing is known to be there.
+            structlog.get_logger("vllm").error("cache events cannot be read", exc_info=caught)
+            self._blocks.cleared()
+            self._tell()
         finally:
             socket.close(linger=0)
 
@@ -76,6 +82,9 @@ class CacheEvents:
         self._next = number + 1
         for event in batch[1]:
             self._apply(event)
+        self._tell()
+
+    def _tell(self) -> None:
         if (change := self._blocks.take_change()) is not None:
             self._changed(change)
 

