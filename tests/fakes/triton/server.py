@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import ROOT
@@ -152,6 +153,12 @@ class TritonServer:
             yield
         finally:
             os.killpg(self.process.pid, signal.SIGCONT)
+
+    def kill_models(self) -> None:
+        """Ends the processes that the models run in; Triton itself stays."""
+        assert self.process is not None
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            child.kill()
 
     def kill(self) -> None:
         """Ends it and its models at once, as a machine's loss would."""

@@ -125,6 +125,11 @@ def _said(error: InferenceServerException) -> str:
 @asynccontextmanager
 async def connect(settings: TritonSettings) -> AsyncIterator[TritonClient]:
     """The connection, until the block ends; it is made on first use, and again whenever it is lost."""
+    if settings.url.startswith(("http:", "https:", "grpc:", "grpcs:")):
+        raise TritonError(
+            f"worker.triton.url is {settings.url!r} and has to be host:port of Triton's gRPC server, "
+            "such as 127.0.0.1:8001"
+        )
     if settings.headers and not settings.tls and not settings.url.startswith(_LOOPBACK):
         raise TritonError(
             f"worker.triton.headers would go to {settings.url} in plain text: set worker.triton.tls, or take them out"

@@ -13,12 +13,17 @@ from services.worker.engines.gather import Gatherer
 from services.worker.engines.limits import check_room
 from services.worker.engines.triton.client import StreamError, TritonClient
 from services.worker.engines.triton.contract import Contract
-from services.worker.engines.triton.failures import from_status, from_text, is_away
+from services.worker.engines.triton.failures import from_status, from_text, is_away, is_dead
 from services.worker.engines.triton.prompts import Prompts
 from services.worker.engines.triton.readings import Reading
 from services.worker.engines.triton.wire import Chunk, to_chunk, to_inputs, to_logprobs, to_parameters
 from services.worker.ports import About, EngineLoad, Finish, Logprob, Reason, Sink, Tokens, Work
 from services.worker.text import TextStage
+
+# Requests wait and nothing comes: after so long a request of one token finds out whether the model lives.
+SILENCE_S = 5.0
+PROBE_LIMIT_S = 5.0
+_PROBE = '{"max_tokens": 1}'
 
 
 @dataclass(slots=True)
@@ -60,6 +65,7 @@ class TritonEngine:
         self._reading: Reading | None = None
         self._others = self._seen_others = 0
         self._heard_s = 0.0
+        self._dead = ""
         self._asking = asyncio.Lock()
         self._log = structlog.get_logger("triton")
 
@@ -123,6 +129,8 @@ class TritonEngine:
             self._waiting.append(request)
 
     def _begin(self, request: _Request) -> None:
+        if not self._running:
+            self._heard_s = monotonic_s()
         self._running[request.work.key] = request
         request.task = asyncio.create_task(self._run(request))
 
@@ -156,6 +164,9 @@ class TritonEngine:
         except WeftError as error:
             self._end(request, error)
         except StreamError as error:
+            if is_dead(str(error)):
+                self._died(str(error))
+                self.turned(self._dead)
             self._end(request, from_text(str(error), structured=request.work.sampling.structure is not None))
         except grpc.aio.AioRpcError as error:
             if is_away(error):
@@ -258,7 +269,29 @@ class TritonEngine:
             except TimeoutError as error:
                 # A server that is busy answers late, and all the while its streams go on.
                 broken = "" if self._heard_s > asked_s else str(error)
-            self.turned(broken)
+            silent = bool(self._running) and asked_s - self._heard_s > SILENCE_S
+            if not broken and (self._dead or silent):
+                await self._probe()
+            self.turned(broken or self._dead)
+
+    async def _probe(self) -> None:
+        """A ready Triton may have lost its model's process: then it leaves streams open for ever, and ends new ones."""
+        inputs = to_inputs(self._contract, "a", _PROBE, logprobs=False)
+        try:
+            async with asyncio.timeout(PROBE_LIMIT_S), self._client.stream(self._contract, inputs) as responses:
+                async for _ in responses:
+                    break
+            self._dead, self._heard_s = "", monotonic_s()
+        except StreamError as error:
+            self._dead = ""
+            if is_dead(str(error)):
+                self._died(str(error))
+        except (TimeoutError, grpc.aio.AioRpcError):
+            # A busy model answers late, and a Triton that is away is found out otherwise.
+            self._heard_s = monotonic_s()
+
+    def _died(self, said: str) -> None:
+        self._dead = f"Triton's model {self._contract.model} has died: {said}"
 
     async def close(self) -> None:
         """Stops every request; none of them ends."""

@@ -23,6 +23,7 @@ _REFUSED = re.compile(
 )
 _NO_STRUCTURE = re.compile(r"schema|grammar|regex|structured|json|guidance", re.IGNORECASE)
 _NO_PARAMETERS = re.compile(r"'NoneType' object has no attribute")
+_DEAD = re.compile(r"Stub process .* is not healthy|unhealthy vLLM engine|EngineDead|EngineCore encountered")
 _FULL = re.compile(r"Exceeds maximum queue size|Request timeout expired", re.IGNORECASE)
 
 
@@ -42,6 +43,11 @@ def from_text(text: str, *, structured: bool = False) -> WeftError:
     if _FULL.search(text):
         return Exhausted(said, reason="ENGINE_FULL")
     return Unavailable(said, reason="ENGINE_FAILED")
+
+
+def is_dead(text: str) -> bool:
+    """Whether the model itself has died, which Triton goes on calling ready."""
+    return _DEAD.search(text) is not None
 
 
 def from_status(error: grpc.aio.AioRpcError) -> WeftError:

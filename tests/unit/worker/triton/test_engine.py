@@ -81,9 +81,9 @@ async def test_it_goes_on_where_a_client_stands(opener: Opener, tiny_folder: Pat
     async with opener(tokenizer=tiny_folder if counted else None) as (engine, sink):
         whole = await run(engine, sink, Rendered(RENDERED), GREEDY)
         shown = "".join(whole.texts[:7])
-        sink.resumed[77] = 7
-        engine.submit(Work(77, Rendered(RENDERED), GREEDY, (0,) * 7, shown))
-        (rest,) = await sink.ended(77)
+        sink.resumed[9077] = 7
+        engine.submit(Work(9077, Rendered(RENDERED), GREEDY, (0,) * 7, shown))
+        (rest,) = await sink.ended(9077)
         same = await run(engine, sink, Rendered(RENDERED + shown), Sampling(temperature=0.0, max_tokens=17))
     # The collector checks that the first index is 7.
     assert rest.text == same.text
@@ -124,9 +124,9 @@ HI_TEXT = Rendered("hi there")
 async def test_an_adapter_is_another_model(opener: Opener) -> None:
     async with opener(adapters=["other", "gone"]) as (engine, sink):
         own = await run(engine, sink, HI_TEXT, GREEDY)
-        engine.submit(Work(50, HI_TEXT, GREEDY, adapter="other"))
-        engine.submit(Work(51, HI_TEXT, GREEDY, adapter="gone"))
-        other, gone = await sink.ended(50, 51)
+        engine.submit(Work(9050, HI_TEXT, GREEDY, adapter="other"))
+        engine.submit(Work(9051, HI_TEXT, GREEDY, adapter="gone"))
+        other, gone = await sink.ended(9050, 9051)
     assert other.text != own.text
     assert (gone.error.code.name, gone.error.field) == ("INVALID_ARGUMENT", "sampling")
     assert "LoRA gone is not supported, we currently support ['other']" in gone.error.message
@@ -174,12 +174,12 @@ async def test_refusals(opener: Opener, prompt: Prompt, reason: str, field: str,
 async def refused(submit: object, sink: Collector, prompt: Prompt) -> InvalidArgument:
     assert callable(submit)
     try:
-        submit(Work(1, prompt, GREEDY))
+        submit(Work(9001, prompt, GREEDY))
     except InvalidArgument as error:
         return error
-    error = (await sink.ended(1))[0].error
+    error = (await sink.ended(9001))[0].error
     assert isinstance(error, InvalidArgument)
-    assert sink.of[1].started is None
+    assert sink.of[9001].started is None
     return error
 
 
@@ -258,21 +258,41 @@ async def test_triton_dies_and_comes_back(own_triton: TritonServer) -> None:
     own_triton.start()
     await asyncio.to_thread(own_triton.wait_ready)
     async with opened(own_triton, max_running=2) as (engine, sink):
-        for key in (1, 2, 3):
+        for key in (9001, 9002, 9003):
             engine.submit(Work(key, HI_TEXT, ENDLESS))
-        await sink.tokens(1, 3)
+        await sink.tokens(9001, 3)
         own_triton.kill()
-        ended = await sink.ended(1, 2, 3)
+        ended = await sink.ended(9001, 9002, 9003)
         assert [got.error.reason for got in ended] == ["ENGINE_BROKEN"] * 3
         assert all(isinstance(got.error, Unavailable) for got in ended)
         assert all(step.load.broken for step in sink.steps if step.ended)
         await broken(engine, is_so=True)
         assert own_triton.url in engine.load().broken
         with pytest.raises(Unavailable, match="cannot be reached"):
-            engine.submit(Work(4, HI_TEXT, GREEDY))
+            engine.submit(Work(9004, HI_TEXT, GREEDY))
         own_triton.start()
         await broken(engine, is_so=False)
         assert not sink.steps[-1].load.broken
+        assert (await run(engine, sink, HI_TEXT, GREEDY)).finish.completion_tokens == 24
+
+
+async def test_the_models_own_process_dies(own_triton: TritonServer) -> None:
+    """Triton calls such a model ready and leaves its streams open for ever."""
+    own_triton.start()
+    await asyncio.to_thread(own_triton.wait_ready)
+    async with opened(own_triton) as (engine, sink):
+        engine.submit(Work(9001, HI_TEXT, ENDLESS))
+        await sink.tokens(9001, 3)
+        own_triton.kill_models()
+        (got,) = await sink.ended(9001)
+        assert (got.error.reason, got.error.code.name) == ("ENGINE_BROKEN", "UNAVAILABLE")
+        assert "has died" in engine.load().broken
+        await engine.ask()
+        assert engine.load().broken, "Triton's word alone is not enough"
+        own_triton.kill()
+        own_triton.start()
+        await asyncio.to_thread(own_triton.wait_ready)
+        await broken(engine, is_so=False)
         assert (await run(engine, sink, HI_TEXT, GREEDY)).finish.completion_tokens == 24
 
 
@@ -280,10 +300,10 @@ async def test_triton_hangs(own_triton: TritonServer) -> None:
     own_triton.start()
     await asyncio.to_thread(own_triton.wait_ready)
     async with opened(own_triton, call_timeout_s=0.5) as (engine, sink):
-        engine.submit(Work(1, HI_TEXT, ENDLESS))
-        await sink.tokens(1, 3)
+        engine.submit(Work(9001, HI_TEXT, ENDLESS))
+        await sink.tokens(9001, 3)
         with own_triton.stopped():
-            (got,) = await sink.ended(1)
+            (got,) = await sink.ended(9001)
             assert got.error.reason == "ENGINE_BROKEN"
             assert "does not answer" in engine.load().broken
         await broken(engine, is_so=False)

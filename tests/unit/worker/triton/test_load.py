@@ -27,6 +27,7 @@ async def check(server: TritonServer, kind: type[TritonError], *says: str, **set
         pytest.param({"version": "7"}, ("does not have its model vllm_model ready", "ready_timeout_s"), id="version"),
         pytest.param({"model": "once"}, ("not decoupled", "model_transaction_policy"), id="cannot-stream"),
         pytest.param({"url": f"127.0.0.1:{free_port()}"}, ("cannot be reached", "worker.triton.url"), id="nobody"),
+        pytest.param({"url": "http://127.0.0.1:8000"}, ("host:port", "gRPC"), id="a-web-address"),
         pytest.param({"tokenizer": Path("/nowhere")}, ("/nowhere/tokenizer.json", "worker.triton"), id="no-tokenizer"),
         pytest.param({"chat_template": Path("/nowhere")}, ("/nowhere", "worker.triton.chat"), id="no-template"),
         pytest.param({"tls": True, "ca_file": Path("/nowhere")}, ("worker.triton.ca_file",), id="no-ca"),
