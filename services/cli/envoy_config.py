@@ -37,7 +37,7 @@ def _endpoints(mesh: Mesh) -> dict[str, tuple[str, ...]]:
         "router_lane": (reach(router.host, router.lane_port if router.lane else router.port),),
         "router_admin": (reach(settings.router.host, settings.router.admin_port),),
         "retriever": (reach(settings.retriever.host, settings.retriever.port),),
-        "embedder": (reach(settings.embedder.host, settings.embedder.port),),
+        "embedder": mesh.embedders,
         "workers": mesh.workers,
     }
 

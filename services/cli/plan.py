@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from services.kit.settings import Settings, to_environment
 
 ADMIN_OFFSET = 100
 MAX_WORKERS = 64
+MAX_EMBEDDERS = 16
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - read here, never bound.
 
 
@@ -44,6 +45,7 @@ class Mesh:
     settings: Settings
     processes: tuple[Process, ...]
     workers: tuple[str, ...]
+    embedders: tuple[str, ...]
     target: str
     envoy_file: Path
 
@@ -60,24 +62,29 @@ def plan(
     take_port: Callable[[], int],
     envoy: tuple[str, ...],
     sim_speeds: Sequence[float] = (),
+    embedders: int = 1,
 ) -> Mesh:
     """The mesh of these settings with 1 to MAX_WORKERS workers. A port of 0 becomes one from `take_port`.
 
-    Workers listen on the worker's port and those after it, leaving out ports that another service has. `envoy` is the
-    command that starts Envoy, without its arguments. `sim_speeds` has one for each worker, or is empty.
+    Workers and embedders listen on their port and those after it, leaving out ports that another service has. `envoy`
+    is the command that starts Envoy, without its arguments. `sim_speeds` has one for each worker, or is empty.
     """
-    settings = _with_addresses(_with_ports(settings, take_port))
-    services = [_service(settings, name) for name in ("embedder", "retriever", "router")]
-    taken = {port.number for process in services for port in process.ports} | {
-        settings.envoy.port,
-        settings.envoy.admin_port,
+    settings = _with_ports(settings, take_port)
+    taken = {
+        *(port.number for name in ("embedder", "retriever", "router") for port in _service(settings, name).ports),
+        *(settings.envoy.port, settings.envoy.admin_port),
     }
+    replicas = list(_embedders(settings, embedders, taken))
+    settings = _with_addresses(settings, replicas)
+    services = [*(_embedder(settings, *replica) for replica in replicas)]
+    services += [_service(settings, name) for name in ("retriever", "router")]
     fleet = list(_fleet(settings, workers, take_port, taken, sim_speeds))
     front = _envoy(settings, envoy)
     return Mesh(
         settings=settings,
         processes=(*services, *fleet, front),
         workers=tuple(worker.address for worker in fleet),
+        embedders=tuple(process.address for process in services[: len(replicas)]),
         target=front.address,
         envoy_file=envoy_file(settings),
     )
@@ -104,15 +111,29 @@ def _sections(settings: Settings) -> Iterable[tuple[str, Any]]:
     return ((name, getattr(settings, name)) for name in ("envoy", "router", "retriever", "embedder"))
 
 
-def _with_addresses(settings: Settings) -> Settings:
+def _embedders(settings: Settings, count: int, taken: set[int]) -> Iterable[tuple[int, int, int]]:
+    """Number, port and admin port of each embedder; the first has those of the settings."""
+    own = settings.embedder
+    yield 0, own.port, own.admin_port
+    for number in range(1, count):
+        yield number, _next(own.port, taken), _next(own.admin_port, taken)
+
+
+def _embedder(settings: Settings, number: int, port: int, admin_port: int) -> Process:
+    own = settings.embedder.model_copy(update={"port": port, "admin_port": admin_port})
+    found = _service(settings.model_copy(update={"embedder": own}), "embedder")
+    return replace(found, name=f"embedder-{number}") if number else found
+
+
+def _with_addresses(settings: Settings, replicas: Sequence[tuple[int, int, int]]) -> Settings:
     """Every service is told where the others of this mesh are."""
-    embedder = reach(settings.embedder.host, settings.embedder.port)
+    embedders = [reach(settings.embedder.host, port) for _, port, _ in replicas]
     retriever = reach(settings.retriever.host, settings.retriever.port)
     router = reach(settings.router.host, settings.router.port)
     return settings.model_copy(
         update={
             "data_dir": settings.data_dir.absolute(),
-            "retriever": settings.retriever.model_copy(update={"embedder": embedder}),
+            "retriever": settings.retriever.model_copy(update={"embedder": embedders[0], "embedders": embedders}),
             "router": settings.router.model_copy(update={"retriever": retriever}),
             "worker": settings.worker.model_copy(update={"routers": [router]}),
         }

@@ -34,11 +34,11 @@ WhenReady = Callable[[Mesh], Coroutine[None, None, bool]]
 """What to do once the mesh is ready; returns whether the mesh stays up after it."""
 
 
-def prepare(settings: Settings, workers: int, sim_speeds: Sequence[float] = ()) -> Mesh:
+def prepare(settings: Settings, workers: int, sim_speeds: Sequence[float] = (), embedders: int = 1) -> Mesh:
     """Plans the mesh and makes the checks that need no lock; raises Problem. For `sim_speeds` see `plan`."""
     check_model(settings)
     with FreePorts().lend() as free:
-        return plan(settings, workers, free.take, envoy_command(os.getpid()), sim_speeds)
+        return plan(settings, workers, free.take, envoy_command(os.getpid()), sim_speeds, embedders)
 
 
 async def run(mesh: Mesh, console: Console, screen: Screen, ready_limit_s: float, when_ready: WhenReady) -> None:

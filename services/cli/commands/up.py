@@ -9,7 +9,7 @@ from services.cli import consoles
 from services.cli.checks import check_sim_options
 from services.cli.group import run_async
 from services.cli.overrides import Overrides
-from services.cli.plan import MAX_WORKERS, Mesh
+from services.cli.plan import MAX_EMBEDDERS, MAX_WORKERS, Mesh
 from services.cli.pulled import find, looks_like_name
 from services.cli.run import prepare, run
 from services.cli.screen import screen_for
@@ -20,6 +20,9 @@ from services.kit.settings import load_settings
 READY_LIMIT_S = 300.0
 
 Workers = Annotated[int, typer.Option(min=0, max=MAX_WORKERS, help="Workers to start; 0 where they run elsewhere.")]
+Embedders = Annotated[
+    int, typer.Option(min=1, max=MAX_EMBEDDERS, help="Embedders to start; texts are balanced between them.")
+]
 Engine = Annotated[str | None, typer.Option(help="What generates: reader, sim or llamacpp.", show_default="reader")]
 Model = Annotated[
     Path | None,
@@ -58,6 +61,7 @@ ReadyTimeout = Annotated[float, typer.Option(min=1.0, help="Seconds until everyt
 
 def up(
     workers: Workers = 2,
+    embedders: Embedders = 1,
     engine: Engine = None,
     model: Model = None,
     model_name: ModelName = None,
@@ -115,7 +119,7 @@ def up(
             "--sim-speed": sim_speed,
         },
     )
-    mesh = prepare(settings, workers, speeds)
+    mesh = prepare(settings, workers, speeds, embedders)
     console = consoles.out()
     run_async(run(mesh, console, screen_for(console, monotonic_s), ready_timeout, _stay))
 

@@ -77,5 +77,9 @@ def test_body_limits_come_from_the_settings(mesh: Mesh) -> None:
     assert "max_response_body_size: 2048" in text
 
 
-def test_no_route_retries(mesh: Mesh) -> None:
-    assert "retry_policy" not in render(asset("envoy.yaml").read_text(), mesh, asset("weft.binpb"))
+def test_no_route_retries_but_that_of_embeddings(mesh: Mesh) -> None:
+    config = yaml.safe_load(render(asset("envoy.yaml").read_text(), mesh, asset("weft.binpb")))
+    (filters,) = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
+    (host,) = filters["typed_config"]["route_config"]["virtual_hosts"]
+    retried = [one["match"]["path"] for one in host["routes"] if "retry_policy" in one.get("route", {})]
+    assert retried == ["/weft.openai.v1.OpenAIService/CreateEmbedding"]

@@ -1,6 +1,7 @@
 """Which processes make a mesh."""
 
 import itertools
+import json
 
 import pytest
 
@@ -93,3 +94,14 @@ def test_services_get_an_absolute_data_folder() -> None:
 )
 def test_reach(host: str, expected: str) -> None:
     assert reach(host, 1) == expected
+
+
+def test_embedders_take_the_ports_after_the_first_and_the_retriever_knows_all() -> None:
+    taken = iter(range(20_000, 21_000))
+    mesh = plan(load_settings(), 1, lambda: next(taken), ("envoy",), embedders=3)
+    names = [process.name for process in mesh.processes if process.name.startswith("embedder")]
+    assert names == ["embedder", "embedder-1", "embedder-2"]
+    assert mesh.embedders == ("127.0.0.1:50071", "127.0.0.1:50072", "127.0.0.1:50073")
+    processes = {process.name: process for process in mesh.processes}
+    assert processes["embedder-2"].environment["WEFT_EMBEDDER__ADMIN_PORT"] == "50173"
+    assert json.loads(processes["retriever"].environment["WEFT_RETRIEVER__EMBEDDERS"]) == list(mesh.embedders)
