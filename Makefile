@@ -67,7 +67,7 @@ format: $(VENV)/dev.stamp ## Format Python and protos
 	buf format -w --path proto/weft
 
 bench: $(VENV)/dev.stamp ## Measure this machine's mesh: TTFT, CPU per token, memory (ARGS passes options on)
-	python -m loadtest.bench --no-peers $(ARGS)
+	python -m loadtest.bench $(ARGS)
 
 study: $(VENV)/dev.stamp ## Compare the placing policies on real traces, in simulated time (writes docs/policies.*)
 	python -m loadtest.policy_study $(ARGS)
@@ -94,7 +94,7 @@ endif
 judges: $(JUDGES)/judges.stamp ## Build the environment of the load-testing tools that others wrote (python -m loadtest.judges)
 
 bench-peers: $(VENV)/dev.stamp ## The same load through other routers, side by side (they come from the harness's own setup)
-	python -m loadtest.bench $(ARGS)
+	python -m loadtest.bench --peers $(ARGS)
 
 clean: ## Remove environments, tools, caches and the demo's data
 	rm -rf $(VENV) $(VLLM) $(TRITON) $(JUDGES) $(TOOLS) .weft .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -387,14 +387,18 @@ class GrpcClient:
         loop = asyncio.get_running_loop()
         host, port = self._target.host, self._target.port
         async with asyncio.timeout(CONNECT_LIMIT_S):
-            _, connection = await loop.create_connection(
+            transport, connection = await loop.create_connection(
                 lambda: Connection(self._target, self._now),
                 host,
                 port,
                 ssl=self._tls,
                 server_hostname=host if self._tls else None,
             )
-            await connection.ready
+            try:
+                await connection.ready
+            except BaseException:
+                transport.abort()
+                raise
         self._connections.append(connection)
 
     def send(self, record: Record, done: Done) -> None:

@@ -160,12 +160,13 @@ class Runner:
             self._ran = Ran(cost, elapsed_s, unanswered)
 
     def _abandon(self) -> int:
-        left = list(self._under_way.values())
+        left, self._under_way = list(self._under_way.values()), {}
         for record in left:
             self._client.cancel(record)
             record.code, record.detail = UNANSWERED, "it had not ended when the run did"
-            record.ended_s = record.ended_s or self._clock()
-            self._ended(record)
+            record.ended_s = self._clock()
+            self._collector.take(record)
+        self._idle.set()
         return len(left)
 
     async def _tick(self, on_tick: OnTick | None) -> None:
