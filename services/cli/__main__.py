@@ -10,7 +10,9 @@ from services.cli.commands.chat import chat
 from services.cli.commands.demo import demo
 from services.cli.commands.doctor import doctor
 from services.cli.commands.ingest import ingest
+from services.cli.commands.ingests import build_ingests
 from services.cli.commands.models import build_models
+from services.cli.commands.quarantine import build_quarantine
 from services.cli.commands.up import up
 from services.cli.commands.workers import workers
 from services.cli.group import Commands
@@ -59,6 +61,8 @@ def build() -> typer.Typer:
     for command in (up, demo, ingest, ask, chat, workers, doctor):
         app.command()(command)
     app.add_typer(build_models(), name="models")
+    app.add_typer(build_ingests(), name="ingests")
+    app.add_typer(build_quarantine(), name="quarantine")
     return app
 
 

@@ -162,13 +162,17 @@ def _milliseconds(duration: Duration) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """How one document fared. `status` is indexed, unchanged, replaced or failed; `problem` says why it failed."""
+    """How one document fared. `status` is indexed, unchanged, replaced, duplicate or failed.
+
+    `problem` says why it failed, `near_duplicate_of` names a document that is nearly the same.
+    """
 
     position: int
     source: str
     status: str
     chunks: int
     problem: str
+    near_duplicate_of: str = ""
 
 
 def to_ingested(message: retriever_pb2.IngestDocumentsResponse) -> Ingested:
@@ -179,4 +183,5 @@ def to_ingested(message: retriever_pb2.IngestDocumentsResponse) -> Ingested:
         status=retriever_pb2.IngestDocumentsResponse.Status.Name(message.status).removeprefix("STATUS_").lower(),
         chunks=message.chunks,
         problem=message.failure.message,
+        near_duplicate_of=message.near_duplicate_of,
     )

@@ -6,14 +6,33 @@ from pathlib import Path
 
 from services.cli.problem import UsageProblem
 
-ENDINGS = (".docx", ".htm", ".html", ".markdown", ".md", ".pdf", ".rst", ".text", ".txt")
+ENDINGS = (
+    ".csv",
+    ".docx",
+    ".htm",
+    ".html",
+    ".json",
+    ".jsonl",
+    ".markdown",
+    ".md",
+    ".ndjson",
+    ".pdf",
+    ".rst",
+    ".text",
+    ".tsv",
+    ".txt",
+    ".xhtml",
+)
+# What tools put into folders, and nobody wants to find.
+_TOOL_FOLDERS = frozenset({"node_modules", "__pycache__", "__MACOSX", "venv", "site-packages"})
+_TOOL_FILES = frozenset({"package-lock.json", "composer.lock"})
 
 
 def find(paths: Iterable[Path]) -> list[Path]:
     """Every named file, and the files with known ENDINGS under every named folder, each once, in order.
 
-    Hidden files and folders are left out, unless they were named. Links to folders are not followed. Raises
-    UsageProblem that names each path which is not there.
+    Hidden files and folders and those of tools are left out, unless they were named. Links to folders are not
+    followed. Raises UsageProblem that names each path which is not there.
     """
     paths = list(paths)
     missing = [path for path in paths if not path.exists()]
@@ -27,9 +46,9 @@ def find(paths: Iterable[Path]) -> list[Path]:
 
 def _under(folder: Path) -> Iterator[Path]:
     for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _TOOL_FOLDERS)
         for name in sorted(files):
-            if not name.startswith(".") and name.lower().endswith(ENDINGS):
+            if not name.startswith((".", "~$")) and name not in _TOOL_FILES and name.lower().endswith(ENDINGS):
                 yield Path(here, name)
 
 

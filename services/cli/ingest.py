@@ -1,27 +1,38 @@
 """Sends documents to the retriever over one stream, a few at a time, and collects how each fared."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 import grpc.aio
 
 from services.cli.convert import Ingested, to_ingested
+from services.cli.indexed import Indexed
 from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 
 MAX_IN_FLIGHT = 4
 
 
 class Ingest:
-    """One ingest of many files. `done` is called once for every file, in the order in which they are done."""
+    """One ingest of many files. `done` is called once for every file, in the order in which they are done.
+
+    What is `known` to be in the index with the same content is not sent.
+    """
 
     def __init__(
-        self, files: Sequence[Path], index: str, max_document_bytes: int, done: Callable[[Ingested], None]
+        self,
+        files: Sequence[Path],
+        index: str,
+        max_document_bytes: int,
+        done: Callable[[Ingested], None],
+        known: Mapping[str, Indexed],
     ) -> None:
         self._files = files
         self._index = index
         self._max_document_bytes = max_document_bytes
         self._done = done
+        self._known = known
         self._free = asyncio.Semaphore(MAX_IN_FLIGHT)
 
     def __repr__(self) -> str:
@@ -45,6 +56,11 @@ class Ingest:
                 self._free.release()
                 self._done(Ingested(position, str(path), "failed", 0, f"cannot be read: {error.strerror or error}"))
                 continue
+            known = self._known.get(str(path))
+            if known and known.content_hash == await asyncio.to_thread(_hash_of, content):
+                self._free.release()
+                self._done(Ingested(position, str(path), "unchanged", known.chunks, ""))
+                continue
             document = retriever_pb2.Document(source=str(path), content=content)
             yield retriever_pb2.IngestDocumentsRequest(index=self._index, document=document)
 
@@ -56,3 +72,7 @@ class Ingest:
                 f"it has {size} bytes, and {self._max_document_bytes} are allowed (retriever.max_document_bytes)"
             )
         return path.read_bytes()
+
+
+def _hash_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -65,6 +65,8 @@ class HttpSource:
             return f"it is no URL: {error}"
         if url.scheme not in _PORTS or not url.host:
             return "a page's URI has the form https://host/path"
+        if url.port is not None and not 0 < url.port < 65536:
+            return f"there is no port {url.port}"
         return "a name and a password in a URL are not sent; leave them out" if url.userinfo else ""
 
     async def pages(self, uri: str, cursor: str) -> AsyncIterator[Page]:

@@ -29,6 +29,13 @@ def test_help_has_an_example(command: str) -> None:
     assert f"Example: weft {command}" in result.output
 
 
+@pytest.mark.parametrize("command", ["ingests list", "ingests watch", "ingests cancel", "quarantine list"])
+def test_help_of_groups_has_an_example(command: str) -> None:
+    result = weft(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert f"Example: weft {command}" in result.output
+
+
 def test_the_version() -> None:
     result = weft("--version")
     assert result.exit_code == 0
@@ -41,7 +48,7 @@ def test_the_version() -> None:
         pytest.param(["up", "--engine", "foo"], "worker.engine", id="unknown engine"),
         pytest.param(["up", "--model", "no.gguf"], "no.gguf: there is no such model file", id="missing model"),
         pytest.param(["up", "--engine", "llamacpp"], "--model FILE.gguf", id="llamacpp without a model"),
-        pytest.param(["up", "--workers", "0"], "--workers", id="no worker"),
+        pytest.param(["up", "--workers", "-1"], "--workers", id="workers below none"),
         pytest.param(["up", "--sim-itl-ms", "5"], "add --engine sim", id="sim options without simulated workers"),
         pytest.param(["up", "--model", __file__], "add --engine llamacpp", id="a model that nothing reads"),
         pytest.param(["up", "--engine", "llamacpp", "--model", __file__], "no GGUF file", id="a file that is no model"),
@@ -52,6 +59,9 @@ def test_the_version() -> None:
         pytest.param(["up", "--http-prot", "1"], "--http-port", id="a misspelt option names the nearest"),
         pytest.param(["ingest", "no", "nor"], "no: there is no such file", id="missing path"),
         pytest.param(["ingest"], "paths", id="no path"),
+        pytest.param(["ingest", "a.md", "https://example.org/"], "one kind at a time", id="paths and URIs"),
+        pytest.param(["ingest", __file__, "--detach"], "only what URIs name", id="files cannot be detached"),
+        pytest.param(["quarantine", "clear"], "say --all", id="clear needs to know what"),
         pytest.param(["ask", " "], "the question is empty", id="empty question"),
         pytest.param(
             ["ask", "x", "--no-retrieval", "--index", "a"], "exclude each other", id="index without retrieval"
@@ -92,4 +102,4 @@ def test_a_folder_without_documents(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_text("x")
     result = weft("ingest", str(tmp_path))
     assert result.exit_code == 1
-    assert "known endings are .docx" in result.stderr
+    assert "known endings are .csv .docx" in result.stderr
