@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from services.kit.leash import die_with_parent
 from tests.conftest import ROOT
 
 MODEL = "vllm_model"
@@ -130,6 +131,8 @@ class TritonServer:
                     "LD_LIBRARY_PATH": ":".join(libraries),
                 },
                 start_new_session=True,
+                # Tests that are killed leave no server behind.
+                preexec_fn=die_with_parent,
             )
 
     def wait_ready(self, model: str = MODEL) -> None:
