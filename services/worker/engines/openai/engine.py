@@ -97,7 +97,7 @@ class OpenAIEngine:
                 await self._stream(request)
         except InvalidArgument as error:
             if error.reason == "ENGINE_REFUSED" and error.field == "prompt":
-                error.field = "prompt.token_ids" if isinstance(request.work.prompt, Tokenised) else "prompt"
+                error.field = _blamed(request.work, error.message)
             self._end(request, error)
         except WeftError as error:
             self._end(request, error)
@@ -127,6 +127,8 @@ class OpenAIEngine:
                         self._gather.started(key, chunk.prompt_tokens)
                     if chunk.prompt_tokens:
                         self._gather.progressed()
+                    if chunk.logprobs:
+                        chunk = chunk._replace(logprobs=await self._route.spell(request.work, chunk.logprobs))
                     if mends and chunk.ids:
                         chunk, mends = await self._mend(request, chunk)
                     if (tokens := request.take(chunk)) is None:
@@ -136,8 +138,10 @@ class OpenAIEngine:
                         self._end(request, request.finish(Reason.STOP), tokens)
                         return
                     self._gather.tokens(tokens)
-        reason, last = request.reason(), request.last()
-        self._end(request, request.finish(reason), last)
+        reason = request.reason()
+        rest = await self._route.rest_of(request.work, request.tail) if request.tail else ""
+        last = request.last(rest)
+        self._end(request, request.finish(request.over or reason), last)
 
     async def _mend(self, request: Request, chunk: Chunk) -> tuple[Chunk, bool]:
         """The text of the first chunks after tokens that ended in the middle of a character.
@@ -146,9 +150,9 @@ class OpenAIEngine:
         """
         work, call = request.work, request.call
         if not chunk.text or call is None:
-            request.mending += chunk.ids or []
             return chunk, True
-        ids = [*work.resume, *request.mending, *(chunk.ids or [])]
+        begun = work.resume[: len(work.resume) - len(call.unshown)]
+        ids = [*begun, *request.tail, *(chunk.ids or [])]
         if chunk.finish == "stop":
             ids = ids[:-1]
         text = await self._route.text_of(work, ids)
@@ -197,3 +201,10 @@ class OpenAIEngine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._gather.close()
+
+
+def _blamed(work: Work, words: str) -> str:
+    """The field that holds what an upstream refused: it saw a prompt with the resumed tokens at its end."""
+    if work.resume and str(max(work.resume)) in words:
+        return "resume_token_ids"
+    return "prompt.token_ids" if isinstance(work.prompt, Tokenised) else "prompt"

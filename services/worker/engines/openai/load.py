@@ -110,7 +110,7 @@ def _route(client: HttpClient, upstream: Upstream, mine: OpenAISettings) -> Rout
     if upstream.dialect.token_ids:
         return IdRoute(client, upstream.dialect, upstream.model, upstream.context_tokens)
     check = StructureCheck(client.post, upstream.trap)
-    return TextRoute(client, upstream.dialect, upstream.model, mine.max_tokens, check)
+    return TextRoute(client, upstream.dialect, upstream.model, upstream.context_tokens, mine.max_tokens, check)
 
 
 def _about(settings: WorkerSettings, upstream: Upstream) -> About:

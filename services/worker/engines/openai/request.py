@@ -17,7 +17,10 @@ _BROKEN = ("abort", "error")
 
 @dataclass(slots=True)
 class Request:
-    """`count` is the answer's tokens so far, resumed ones too; `call` is set once the prompt is known."""
+    """`count` is the answer's tokens so far, resumed ones too; `call` is set once the prompt is known.
+
+    `tail` are the latest ids for which the upstream has shown no text.
+    """
 
     work: Work
     count: int
@@ -25,7 +28,7 @@ class Request:
     call: Call | None = None
     usage: Usage | None = None
     ending: str = ""
-    mending: list[int] = field(default_factory=list)
+    tail: list[int] = field(default_factory=list)
     generating: bool = False
     response: Response | None = None
     task: asyncio.Task[None] | None = None
@@ -39,6 +42,7 @@ class Request:
     def begin(self, call: Call) -> None:
         """The prompt is known. What the upstream has shown of the resumed tokens passes the stop strings again."""
         self.call = call
+        self.tail = list(call.unshown)
         if self.stage is not None and call.shown:
             self.stage.push(call.shown.encode())
 
@@ -58,7 +62,9 @@ class Request:
         ids, logprobs = self._ids(chunk), chunk.logprobs
         if not ids and not chunk.text:
             return None
-        text = chunk.text if self.stage is None else self.stage.push(chunk.text.encode())
+        if chunk.ids is not None:
+            self.tail = [] if chunk.text else self.tail + ids
+        text = self._pass(chunk.text)
         if len(logprobs) != len(ids):
             logprobs = _fit(logprobs, len(ids))
         tokens = Tokens(self.work.key, self.count, ids, text, logprobs)
@@ -71,9 +77,16 @@ class Request:
             return chunk.ids[:-1] if chunk.finish == "stop" and chunk.ids else chunk.ids
         return [0] * (len(chunk.logprobs) or (1 if chunk.text else 0))
 
-    def last(self) -> Tokens | None:
-        """What was held back, once no chunk follows, and the tokens that the upstream counted and gave no text for."""
-        text = self.stage.finish() if self.stage is not None else ""
+    def _pass(self, text: str) -> str:
+        """What the stop strings let through."""
+        return text if self.stage is None else self.stage.push(text.encode())
+
+    def last(self, rest: str) -> Tokens | None:
+        """What was held back, once no chunk follows, and the tokens that the upstream counted and gave no text for.
+
+        `rest` is the text of the tail.
+        """
+        text = self._pass(rest) + (self.stage.finish() if self.stage is not None else "")
         uncounted = 0
         if self.usage is not None and self.call is not None and "return_token_ids" not in self.call.body:
             uncounted = max(0, len(self.work.resume) + self.usage.completion_tokens - self.count)

@@ -1,12 +1,15 @@
 """What the events of OpenAI's streams say, in the variants of the servers that speak it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from services.worker.ports import Logprob
 
 # What OpenAI's interface gives where a probability is not known.
 UNKNOWN_LOGPROB = -9999.0
+# How vLLM writes a token that it was asked to write by its id.
+_ID = "token_id:"
 
 
 class Usage(NamedTuple):
@@ -85,8 +88,21 @@ def _from_content(item: Mapping[str, Any], alternatives: int) -> Logprob:
 
 def _from_lists(token: int, text: str, value: float | None, top: Mapping[str, float], alternatives: int) -> Logprob:
     best = sorted(top.items(), key=lambda pair: -_value(pair[1]))[:alternatives]
-    others = tuple(Logprob(token if other == text else 0, other, _value(score)) for other, score in best)
-    return Logprob(token, text, _value(value), others)
+    others = (_from_text(other, score) for other, score in best)
+    # Where texts stand for tokens, only the one that was taken is known.
+    return Logprob(
+        token,
+        text,
+        _value(value),
+        tuple(replace(other, token_id=token) if other.text == text else other for other in others),
+    )
+
+
+def _from_text(text: str, value: float) -> Logprob:
+    """A token by its text, or by its id where the server was asked for that."""
+    return (
+        Logprob(int(text[len(_ID) :]), text, _value(value)) if text.startswith(_ID) else Logprob(0, text, _value(value))
+    )
 
 
 def _value(logprob: float | None) -> float:
