@@ -12,7 +12,6 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from services.kit.admin import AdminServer
-from services.kit.channels import dial
 from services.kit.clock import monotonic_s
 from services.kit.process import run_service
 from services.kit.server import GrpcServer
@@ -20,7 +19,7 @@ from services.kit.settings import Settings
 from services.kit.settings.retriever import RetrieverSettings
 from services.kit.telemetry import new_registry
 from services.retriever.cross_encoder import CrossEncoder
-from services.retriever.embedding import EmbedderClient
+from services.retriever.embedding import Embedders
 from services.retriever.index_calls import IndexCalls
 from services.retriever.ingest_start import ingesting
 from services.retriever.library import IndexLibrary
@@ -80,8 +79,8 @@ async def _serve_calls(
     own = settings.retriever
     service = retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"].full_name
     async with AsyncExitStack() as stack:
-        channel = await stack.enter_async_context(dial(own.embedder, settings.grpc))
-        embedder = EmbedderClient(channel, own.embedder, own.embed_timeout_s, monotonic_s)
+        addresses = own.embedders or [own.embedder]
+        embedder = await stack.enter_async_context(Embedders(addresses, settings.grpc, own.embed_timeout_s))
         reranker = await stack.enter_async_context(_reranker(own))
         library = IndexLibrary(store, embedder, own, lambda: uuid.uuid4().hex[:16])
         await library.start()

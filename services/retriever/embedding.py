@@ -1,103 +1,96 @@
-"""Asks the embedder service for vectors. Batching across callers is the embedder's work."""
+"""Asks the embedders for vectors, one pool of them for each model. Batching across callers is the embedders' work."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Self
 
 import grpc
 import grpc.aio
-import numpy as np
 
-from services.kit.clock import Now
-from services.kit.errors import Unavailable, WeftError, from_rpc
+from services.kit.channels import dial
+from services.kit.embedding.model import EmbeddingModel as ServedModel
+from services.kit.embedding.pool import EmbedderPool, TextRefused
+from services.kit.errors import Exhausted, NotFound, from_rpc
+from services.kit.settings.shared import GrpcSettings
 from services.retriever.document import EmbeddingModel
 from services.retriever.failure import FailureCode, IngestFailure
 from weft.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 
-_RETRY_DELAY_S = 1.0
-# How long an answer to GetModel is believed while no call fails; an embedder that restarts breaks its calls.
-_MODEL_TTL_S = 5.0
-_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
+# Models that indexes may be made for, over the life of the process.
+_MAX_MODELS = 64
+_ASK_TIMEOUT_S = 5.0
 
 
-class EmbedderClient:
-    """Implements the port Embedder over `channel`, whose owner closes it. `timeout_s` of silence counts as away."""
+class Embedders:
+    """Implements the port Embedder. Use it as an async context manager. `silence_s` of silence counts as away."""
 
-    def __init__(self, channel: grpc.aio.Channel, address: str, timeout_s: float, now: Now) -> None:
-        self._stub = embedder_pb2_grpc.EmbedderServiceStub(channel)
-        self._address = address
-        self._timeout_s = timeout_s
-        self._now = now
-        self._models: dict[str, tuple[float, EmbeddingModel]] = {}
+    def __init__(self, addresses: Sequence[str], settings: GrpcSettings, silence_s: float) -> None:
+        self._addresses = tuple(addresses)
+        self._settings = settings
+        self._silence_s = silence_s
+        self._pools: dict[str, EmbedderPool] = {}
+        self._opening = asyncio.Lock()
+        self._stack = AsyncExitStack()
 
     def __repr__(self) -> str:
-        return f"EmbedderClient({self._address})"
+        return f"Embedders({', '.join(self._addresses)} models={list(self._pools)})"
+
+    async def __aenter__(self) -> Self:
+        await self._open("")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
 
     async def model(self, name: str = "") -> EmbeddingModel:
-        """What the embedder serves under that name, asked anew every few seconds."""
-        known = self._models.get(name)
-        if known and self._now() - known[0] < _MODEL_TTL_S:
-            return known[1]
-        with self._errors():
-            found = await self._stub.GetModel(embedder_pb2.GetModelRequest(model=name), timeout=self._timeout_s)
-        model = EmbeddingModel(found.model, found.fingerprint, found.dimensions)
-        self._models[name] = (self._now(), model)
-        return model
+        """What is served under that name. Raises Unavailable, or NotFound where no embedder has it."""
+        pool = await self._pool(name)
+        found: ServedModel = await pool.model()
+        # The default one is asked for by its name too, and needs no second pool.
+        self._pools.setdefault(found.name, pool)
+        return EmbeddingModel(found.name, found.fingerprint, found.dimensions)
 
     async def embed_query(self, text: str, model: str = "") -> bytes:
         """The vector of a text to search with."""
-        request = embedder_pb2.EmbedRequest(model=model, texts=[text], purpose=embedder_pb2.PURPOSE_QUERY)
-        with self._errors():
-            response = await self._stub.Embed(request, timeout=self._timeout_s)
-        return _vector(response.embeddings[0])
+        return (await (await self._pool(model)).embed_query(text)).vector
 
     async def embed_passages(self, texts: Sequence[str], model: str = "") -> list[bytes]:
         """The vectors of texts to be found, in order."""
-        vectors: dict[int, bytes] = {}
-        with self._errors():
-            call: Any = self._stub.StreamEmbed(_passages(texts, model))
-            try:
-                while len(vectors) < len(texts):
-                    async with asyncio.timeout(self._timeout_s):
-                        response = await call.read()
-                    if response is grpc.aio.EOF:
-                        raise await self._ended_early(call)
-                    if response.WhichOneof("result") == "error":
-                        raise IngestFailure(FailureCode.INTERNAL, "EMBEDDING_FAILED", response.error)
-                    vectors[response.index] = _vector(response.embedding)
-            except TimeoutError:
-                raise self._away(f"it has been silent for {self._timeout_s:g} s") from None
-            finally:
-                call.cancel()
-        return [vectors[index] for index in range(len(texts))]
-
-    async def _ended_early(self, call: Any) -> WeftError:
-        code, details = await call.code(), await call.details()
-        return self._away(f"its stream ended early with {code.name}: {details}")
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turns a call's status into this service's own error."""
         try:
-            yield
-        except grpc.aio.AioRpcError as error:
-            self._models.clear()
-            raise self._away(error.details() or "") if error.code() in _AWAY else from_rpc(error) from error
+            found = await (await self._pool(model)).embed_passages(texts)
+        except TextRefused as error:
+            raise IngestFailure(FailureCode.INTERNAL, "EMBEDDING_FAILED", error.message) from error
+        return [one.vector for one in found]
 
-    def _away(self, why: str) -> Unavailable:
-        self._models.clear()
-        return Unavailable(
-            f"the embedder at {self._address} is away ({why}); try again when it is back",
-            reason="EMBEDDER_AWAY",
-            retry_delay_s=_RETRY_DELAY_S,
-        )
+    async def _pool(self, name: str) -> EmbedderPool:
+        if (pool := self._pools.get(name)) is not None:
+            return pool
+        # A pool takes a model that nobody has for one that is away, so it is asked for by name first.
+        await self._find(name)
+        async with self._opening:
+            return self._pools.get(name) or await self._open(name)
 
+    async def _open(self, name: str) -> EmbedderPool:
+        if len(self._pools) >= _MAX_MODELS:
+            raise Exhausted(f"{_MAX_MODELS} embedding models are in use, which is the limit", reason="TOO_MANY_MODELS")
+        pool = EmbedderPool(self._addresses, self._settings, model=name, silence_s=self._silence_s)
+        self._pools[name] = await self._stack.enter_async_context(pool)
+        return pool
 
-async def _passages(texts: Sequence[str], model: str) -> AsyncIterator[embedder_pb2.StreamEmbedRequest]:
-    for index, text in enumerate(texts):
-        yield embedder_pb2.StreamEmbedRequest(index=index, text=text, purpose=embedder_pb2.PURPOSE_PASSAGE, model=model)
+    async def _find(self, name: str) -> None:
+        """Raises NotFound where every embedder says that it does not serve the model."""
+        for refused in await asyncio.gather(*(self._refuses(address, name) for address in self._addresses)):
+            if refused is None:
+                return
+        raise NotFound(f"no embedder serves {name}", reason="MODEL_NOT_SERVED", field="embedding_model")
 
-
-def _vector(embedding: embedder_pb2.Embedding) -> bytes:
-    return np.asarray(embedding.values, "<f4").tobytes()
+    async def _refuses(self, address: str, name: str) -> NotFound | None:
+        async with dial(address, self._settings) as channel:
+            stub = embedder_pb2_grpc.EmbedderServiceStub(channel)
+            try:
+                await stub.GetModel(embedder_pb2.GetModelRequest(model=name), timeout=_ASK_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                told = from_rpc(error)
+                return told if isinstance(told, NotFound) else None
+        return None

@@ -23,9 +23,8 @@ class RetrieverSettings(Section):
     store: Literal["qdrant-edge", "qdrant", "postgres"] = Field(
         default="qdrant-edge", description="Where indexes are kept: embedded in this machine, or on a server."
     )
-    qdrant_url: SecretStr = Field(
-        default=SecretStr(""), description="A Qdrant server, such as http://127.0.0.1:6334 (its gRPC port)."
-    )
+    qdrant_url: SecretStr = Field(default=SecretStr(""), description="A Qdrant server, such as http://127.0.0.1:6333.")
+    qdrant_grpc_port: int = Field(default=6334, ge=1, le=65535, description="Its gRPC port.")
     qdrant_api_key: SecretStr = Field(default=SecretStr(""), description="Its API key, where it has one.")
     qdrant_prefix: str = Field(
         default="weft-", pattern=r"^[a-z0-9_-]{1,32}$", description="Begins the names of Weft's collections there."

@@ -5,6 +5,9 @@ from typing import Any
 
 import qdrant_edge as qdrant
 
+from services.kit.settings.retriever import RetrieverSettings
+from services.retriever.document import Spec
+
 LANGUAGES = (
     "arabic",
     "azerbaijani",
@@ -48,6 +51,11 @@ class Bm25Settings:
     k: float
     b: float
     average_words: float
+
+
+def bm25_of(settings: RetrieverSettings, spec: Spec) -> Bm25Settings:
+    """How a collection's words are weighed."""
+    return Bm25Settings(spec.bm25_language, settings.bm25_k, settings.bm25_b, settings.bm25_average_words)
 
 
 class Words:
