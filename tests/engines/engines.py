@@ -3,6 +3,7 @@
 What an engine can do is not here: its hello says that, and the cases hold it to its word.
 """
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,10 +13,12 @@ from typing import Any
 
 from tests.engines.missing import environment
 from tests.engines.process import Launch
-from tests.engines.servers import TRITON_ADAPTERS, llama_server, triton_server, vllm_server
+from tests.engines.servers import ADAPTERS, llama_server, triton_server, vllm_server
 from tests.engines.vocabulary import SIM_VOCABULARY, TINY_VOCABULARY, Spelling, spell_sim, spell_tiny
 from tests.fakes.tiny_gguf import write_tiny_gguf
 from tests.fakes.tiny_hf import write_tiny_hf
+from tests.fakes.tiny_lora import write_tiny_lora
+from tests.vllm.lora import write_lora
 from weft.chat.v1 import chat_pb2
 from weft.worker.v1 import worker_pb2 as pb
 
@@ -69,13 +72,18 @@ def _sim(folder: Path) -> Iterator[Launch]:
 @contextmanager
 def _llamacpp(folder: Path) -> Iterator[Launch]:
     model = write_tiny_gguf(folder / "tiny.gguf")
-    yield _main(engine="llamacpp", model=model, llamacpp={"exact": True, "threads": 1})
+    adapters = {name: str(write_tiny_lora(folder / f"{name}.gguf", seed)) for seed, name in enumerate(ADAPTERS, 1)}
+    # A mapping stands in a variable as JSON.
+    yield _main(
+        engine="llamacpp", model=model, llamacpp={"exact": True, "threads": 1, "adapters": json.dumps(adapters)}
+    )
 
 
 @contextmanager
 def _vllm(folder: Path) -> Iterator[Launch]:
     python = environment(".venv-vllm", "vLLM")
-    vllm = {"dtype": "float32", "cpu_kv_cache_gib": 1, "enforce_eager": True}
+    adapters = [f"{name}={write_lora(folder / name, seed)}" for seed, name in enumerate(ADAPTERS, 1)]
+    vllm = {"dtype": "float32", "cpu_kv_cache_gib": 1, "enforce_eager": True, "adapters": adapters}
     yield Launch(python, {**_EVERY, "engine": "vllm", "model": write_tiny_hf(folder / "tiny"), "vllm": vllm})
 
 
@@ -100,7 +108,7 @@ def _triton(folder: Path) -> Iterator[Launch]:
             "metrics_url": server.metrics_url,
             "tokenizer": tokenizer,
             "structure": "structured_outputs",
-            "adapters": list(TRITON_ADAPTERS),
+            "adapters": list(ADAPTERS),
         }
         yield _main(engine="triton", triton=triton)
 

@@ -18,11 +18,12 @@ from tests.fakes.tiny_gguf import write_tiny_gguf
 from tests.fakes.tiny_hf import write_tiny_hf
 from tests.fakes.triton.server import TritonServer, write_repository
 from tests.rpc.worker.harness import free_port
+from tests.vllm.lora import RANK, write_lora
 
 VLLM_START_LIMIT_S = 300.0
 END_LIMIT_S = 20.0
 ASK_EVERY_S = 0.2
-TRITON_ADAPTERS = ("formal", "terse")
+ADAPTERS = ("formal", "terse")
 # Runs a program that dies with the tests, whatever ends them.
 _LEASHED = (
     "import os, sys; from services.kit.leash import die_with_parent; die_with_parent(); "
@@ -63,6 +64,8 @@ def vllm_server(folder: Path, *, slots: int, context_tokens: int) -> Iterator[st
                 *("--host", "127.0.0.1", "--port", str(port)),
                 *("--dtype", "float32", "--max-model-len", str(context_tokens), "--max-num-seqs", str(slots)),
                 "--enforce-eager",
+                *("--enable-lora", "--max-lora-rank", str(RANK), "--lora-modules"),
+                *[f"{name}={write_lora(folder / name, seed)}" for seed, name in enumerate(ADAPTERS, 1)],
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -91,7 +94,7 @@ def triton_server(folder: Path, *, context_tokens: int) -> Iterator[TritonServer
     with ExitStack() as stack:
         model, *others = (write_tiny_gguf(folder / f"tiny-{seed}.gguf", seed) for seed in range(3))
         # Other weights altogether, which the model answers with where a request names an adapter.
-        adapters = dict(zip(TRITON_ADAPTERS, others, strict=True))
+        adapters = dict(zip(ADAPTERS, others, strict=True))
         repository = write_repository(folder / "models", model, context_tokens=context_tokens, adapters=adapters)
         server = TritonServer(repository, folder / "triton.log", free_port(), free_port(), free_port())
         stack.callback(server.close)

@@ -37,3 +37,18 @@ async def test_resumed_under_an_adapter(link: EngineLink, case: EngineCase) -> N
     for count in list(whole.shown)[1:-1:4]:
         rest = await link.answer(case.questions[10], resume=whole.ids[:count], **how)
         assert whole.ids[:count] + rest.ids == whole.ids
+
+
+async def test_what_one_has_cached_is_nothing_to_another(link: EngineLink, case: EngineCase) -> None:
+    """The same prompts under each name in turn, more of them than run at once, so that caches are left and found."""
+    names = ["", *link.hello.adapters]
+    if len(names) == 1:
+        pytest.skip("its hello names none")
+    rounds = []
+    for _ in range(2):
+        for name in names:
+            requests = [await link.ask(question, model=name, max_tokens=8) for question in case.questions]
+            rounds.append([(await link.whole(request)).text for request in requests])
+    if link.hello.capabilities.exact_resume:
+        assert rounds[: len(names)] == rounds[len(names) :]
+    assert len({tuple(texts) for texts in rounds[: len(names)]}) == len(names)

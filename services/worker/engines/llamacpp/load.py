@@ -96,6 +96,9 @@ def _params(settings: WorkerSettings, path: Path, about: About, key: str, *, on_
     params.lora_adapters = [_adapter(Path(file)) for file in settings.llamacpp.adapters.values()]
     # A request asks for its adapter by itself.
     params.lora_init_without_apply = bool(settings.llamacpp.adapters)
+    if settings.llamacpp.adapters:
+        # What llama.cpp keeps of idle slots it finds again by its tokens alone, whichever adapter computed it.
+        params.cache_ram_mib = 0
     if settings.llamacpp.exact:
         params.cache_type_k = xllamacpp.ggml_type.GGML_TYPE_F32
         params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
