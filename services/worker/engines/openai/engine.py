@@ -29,6 +29,8 @@ class OpenAIEngine:
         self._waiting: deque[Request] = deque()
         self._gather = Gatherer(sink, self.load, lambda: sum(r.generating for r in self._running.values()))
         self._reading = Reading()
+        self._others_running = 0
+        self._others_waiting = 0
         self._broken = ""
         self._log = structlog.get_logger("openai")
 
@@ -36,13 +38,13 @@ class OpenAIEngine:
         return f"OpenAIEngine({self.about.model} running={len(self._running)} waiting={len(self._waiting)})"
 
     def load(self) -> EngineLoad:
-        """Own requests, and those of others at the same server as it told them last."""
-        theirs = self._reading
+        """Own requests, and those that others had at the same server when it told its load last."""
+        waiting = min(self._reading.waiting, sum(not r.generating for r in self._running.values()))
         return EngineLoad(
-            running=max(len(self._running) - theirs.waiting, min(len(self._running), 1), theirs.running),
-            waiting=len(self._waiting) + theirs.waiting,
+            running=len(self._running) - waiting + self._others_running,
+            waiting=len(self._waiting) + waiting + self._others_waiting,
             queued_tokens=sum(r.call.prompt_tokens for r in self._running.values() if r.call and not r.generating),
-            kv_usage=theirs.kv_usage,
+            kv_usage=self._reading.kv_usage,
             step_count=self._gather.step_count,
             step_time_s=self._gather.step_time_s,
             broken=self._broken,
@@ -166,6 +168,9 @@ class OpenAIEngine:
         if reading.moved:
             self._gather.step_count += 1
         self._reading = reading
+        own_waiting = sum(not r.generating for r in self._running.values())
+        self._others_running = max(0, reading.running - len(self._running))
+        self._others_waiting = max(0, reading.waiting - own_waiting)
         if self._waiting and not self._running:
             self._begin(self._waiting.popleft())
         self._cut_silent()
@@ -185,6 +190,7 @@ class OpenAIEngine:
             return
         self._log.warning("upstream is away", why=why)
         self._broken, self._reading = why, Reading()
+        self._others_running = self._others_waiting = 0
         error = Unavailable(why, reason="ENGINE_BROKEN")
         waiting, self._waiting = list(self._waiting), deque()
         for request in list(self._running.values()):

@@ -70,7 +70,7 @@ async def probe(client: HttpClient, settings: WorkerSettings) -> Upstream:
         dialect=dialect,
         model=model,
         adapters=tuple(str(other["id"]) for other in cards if other.get("parent") == model),
-        context_tokens=settings.context_tokens or _context(card) or CONTEXT_TOKENS,
+        context_tokens=min(filter(None, (settings.context_tokens, _context(card))), default=CONTEXT_TOKENS),
         max_running=settings.max_running or _slots(props) or MAX_RUNNING,
         fingerprint=fingerprint,
         gauges=bool(dialect.gauges.running) and await _has_gauges(client, dialect),
