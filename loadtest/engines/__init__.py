@@ -1,0 +1,1 @@
+"""What each engine does on its own, behind a worker, and behind the whole mesh."""
