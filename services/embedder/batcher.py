@@ -202,6 +202,9 @@ class Batcher:
         else:
             self._count(batch, "ok", self._now() - started_s)
             for job, embedded in zip(batch, found, strict=True):
+                if isinstance(embedded, WeftError):
+                    self._fail([job], embedded)
+                    continue
                 self._forget(job)
                 self._cache.put(job.key, embedded)
                 job.answer(embedded)

@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from services.kit.errors import WeftError
+
 Vector = npt.NDArray[np.float32]
 """One dimension, of length 1 (L2)."""
 Vectors = npt.NDArray[np.float32]
@@ -75,8 +77,11 @@ class Model(Protocol):
     async def prepare(self, texts: Sequence[str], *, query: bool) -> list[Prepared]:
         """Each text as the model reads it, in order, prefixes added."""
 
-    async def embed(self, batch: Sequence[Prepared], limit_s: float | None) -> list[Embedded]:
-        """Each text's vector, in order; at least one text. After `limit_s` nobody waits for them; None: not known."""
+    async def embed(self, batch: Sequence[Prepared], limit_s: float | None) -> list[Embedded | WeftError]:
+        """Each text's vector, or why it has none, in order; at least one text. Raises what concerns all of them.
+
+        After `limit_s` nobody waits for them; None: not known.
+        """
 
     async def close(self) -> None:
         """Ends its threads and connections."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from services.embedder.ports import BatchLimits, Embedded, ModelInfo, Network, Prepared
+from services.kit.errors import WeftError
 
 
 class ThreadedModel:
@@ -33,7 +34,7 @@ class ThreadedModel:
             texts = [prefix + text for text in texts]
         return await asyncio.get_running_loop().run_in_executor(self._encoder, self._network.encode, texts)
 
-    async def embed(self, batch: Sequence[Prepared], limit_s: float | None) -> list[Embedded]:
+    async def embed(self, batch: Sequence[Prepared], limit_s: float | None) -> list[Embedded | WeftError]:
         loop = asyncio.get_running_loop()
         vectors = await loop.run_in_executor(self._embedders, self._network.embed, batch)
         return [Embedded(vector, text.tokens, text.truncated) for vector, text in zip(vectors, batch, strict=True)]

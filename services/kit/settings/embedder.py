@@ -74,10 +74,9 @@ class EmbedderSettings(Section):
     port: int = Field(default=50071, ge=0, le=65535, description="gRPC.")
     admin_port: int = Field(default=50171, ge=0, le=65535, description="HTTP: /metrics, /healthz, /readyz.")
     models: dict[str, EmbeddingModelSettings] = Field(
-        default_factory=lambda: {DEFAULT_MODEL: EmbeddingModelSettings()},
-        min_length=1,
+        default_factory=dict,
         max_length=32,
-        description="What it serves, by the name that callers ask for; the first is the default. "
+        description="What it serves, by the name that callers ask for; the first is the default; none: MiniLM. "
         'As in `[embedder.models."e5"]` with `kind` and what that kind needs.',
     )
     threads: int = Field(
@@ -101,6 +100,11 @@ class EmbedderSettings(Section):
         ge=0,
         description="Vectors of texts embedded before are kept up to so much; 0 turns the cache off.",
     )
+
+    @property
+    def served(self) -> dict[str, EmbeddingModelSettings]:
+        """The models by name, MiniLM where none is set."""
+        return self.models or {DEFAULT_MODEL: EmbeddingModelSettings()}
 
     @model_validator(mode="after")
     def _requests_fit(self) -> Self:
