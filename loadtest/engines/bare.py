@@ -63,12 +63,13 @@ def llamacpp(model: str, streams: int, tokens: int) -> dict[str, float]:
     server = xllamacpp.Server(params)
 
     def answer(number: int, counts: list[int], wanted: int) -> None:
-        body = {"prompt": PROMPT.format(number=number), "n_predict": wanted, "temperature": 0.0, "stream": True}
-        body |= {"ignore_eos": True, "return_tokens": True}
+        body = {"prompt": PROMPT.format(number=number), "max_tokens": wanted, "temperature": 0.0, "stream": True}
+        body |= {"ignore_eos": True}
 
         def take(chunk: object) -> bool:
-            for one in chunk if isinstance(chunk, list) else [chunk]:
-                counts[number] += len(one.get("tokens") or ()) if isinstance(one, dict) else 0
+            # A chunk for each token, and one more that says why the answer ended.
+            choices = chunk.get("choices") if isinstance(chunk, dict) else None
+            counts[number] += bool(choices and choices[0].get("finish_reason") is None)
             return False
 
         server.handle_completions(body, take)

@@ -19,7 +19,6 @@ from typing import Annotated, Any
 
 import grpc.aio
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from loadtest.load.client import Target
@@ -29,6 +28,7 @@ from loadtest.load.record import Request
 from loadtest.load.runner import Clock, Runner
 from loadtest.machine import between, tree_used
 from loadtest.mesh import Mesh, mesh
+from loadtest.report import console as new_console
 from tests.engines.engines import ENGINES, EngineCase
 from tests.engines.missing import Missing
 from tests.engines.process import EngineWorker, Launch
@@ -164,7 +164,7 @@ def show(rows: Sequence[Row], repeats: int) -> Table:
     """Medians over the rounds; what stands before the slash is one answer, what stands after it sixteen at once."""
     table = Table(title=f"engines, medians of {repeats}: 1 / 16 answers at once", title_justify="left")
     table.add_column("engine")
-    names = ("ready s", "bare tok/s", "worker tok/s", "mesh tok/s", "bare CPU µs", "worker CPU µs", "router+Envoy µs")
+    names = ("ready", "bare t/s", "worker t/s", "mesh t/s", "bare µs", "worker µs", "mesh µs")
     for name in names:
         table.add_column(name, justify="right")
     for row in rows:
@@ -188,7 +188,7 @@ def main(
 
     Example: python -m loadtest.engines.table --only llamacpp --only vllm --repeats 3
     """
-    console = Console()
+    console = new_console()
     rows = []
     for case in ENGINES:
         if only and case.name not in only:
