@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from services.embedder.ports import Embedded
-from services.kit.errors import Exhausted, Internal, Unavailable
+from services.kit.clock import monotonic_s
+from services.kit.errors import DeadlineExceeded, Exhausted, Internal, Unavailable
 from tests.fakes.embedding_model import vector_of
 from tests.unit.embedder.conftest import Bench
 
@@ -171,3 +172,51 @@ async def test_a_withdrawn_job_is_not_embedded(bench: Bench) -> None:
     bench.model.gate.set()
     await running
     assert bench.model.batches == [[1]]
+
+
+async def test_a_caller_with_many_texts_does_not_starve_another(bench: Bench) -> None:
+    bench.model.gate.clear()
+    running = caller(bench, "first")
+    await bench.busy()
+    # Each fills a batch of its own.
+    many = caller(bench, *[f"{'word ' * 98}{n}" for n in range(8)])
+    await bench.waiting.reaches(8)
+    single = caller(bench, f"{'word ' * 98}other")
+    await bench.waiting.reaches(9)
+    bench.model.gate.set()
+    await single
+    assert not many.done()
+    assert len(bench.model.batches) <= 4
+    await asyncio.gather(running, many)
+
+
+async def test_equal_texts_under_way_are_embedded_once_and_one_may_leave(bench: Bench) -> None:
+    bench.model.gate.clear()
+    running = caller(bench, "first")
+    await bench.busy()
+    leaves, stays = caller(bench, "the same text"), caller(bench, "the same text", "the same text")
+    await bench.waiting.reaches(1)
+    leaves.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaves
+    bench.model.gate.set()
+    found = await stays
+    await running
+    assert [one.vector.tolist() for one in found] == [vector_of("the same text")] * 2
+    assert bench.model.batches == [[1], [3]]
+
+
+async def test_a_text_whose_deadline_passed_is_not_embedded(bench: Bench) -> None:
+    bench.model.gate.clear()
+    running = caller(bench, "first")
+    await bench.busy()
+    deadline_s = monotonic_s() + 0.2
+    late = asyncio.create_task(bench.batcher.embed(["late"], query=False, deadline_s=deadline_s))
+    await bench.waiting.reaches(1)
+    await asyncio.sleep(deadline_s - monotonic_s())
+    bench.model.gate.set()
+    with pytest.raises(DeadlineExceeded):
+        await late
+    await running
+    assert bench.model.batches == [[1]]
+    assert bench.reading("weft_embedder_texts_total", outcome="late") == 1
