@@ -16,7 +16,9 @@ from services.retriever.ingest import Ingest, Ingested, failure_of
 from services.retriever.jobs.fetch import Loaded, UriIngest, failed
 from services.retriever.jobs.job import Quarantined, Said
 from services.retriever.jobs.jobs import Jobs
+from services.retriever.jobs.journal import Journal
 from services.retriever.jobs.quarantine import Quarantine
+from services.retriever.jobs.twins import Twins
 from services.retriever.sources.source import SourceAway
 from services.retriever.together import together
 from weft.retriever.v1 import retriever_pb2 as pb
@@ -38,6 +40,8 @@ class IngestCalls:
         documents: UriIngest,
         jobs: Jobs,
         quarantine: Quarantine,
+        journal: Journal,
+        twins: Twins,
         slots: asyncio.Semaphore,
     ) -> None:
         self._settings = settings
@@ -45,10 +49,17 @@ class IngestCalls:
         self._documents = documents
         self._jobs = jobs
         self._quarantine = quarantine
+        self._journal = journal
+        self._twins = twins
         self._slots = slots
 
     def __repr__(self) -> str:
         return f"IngestCalls({self._jobs!r} {self._quarantine!r})"
+
+    async def forget_index(self, index: str) -> None:
+        """Drops what is remembered of an index's documents; call it when the index was deleted."""
+        await self._journal.forget(index)
+        await self._twins.forget_index(index)
 
     # This handler and RetryQuarantine write to the context: unlike those that yield, they end cleanly when cancelled.
     async def IngestDocuments(

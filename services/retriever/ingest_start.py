@@ -59,7 +59,7 @@ async def ingesting(
         jobs = Jobs(own.ingest, journal, sources, documents, wall_clock_s)
         try:
             await jobs.start()
-            yield IngestCalls(own, ingest, documents, jobs, quarantine, slots)
+            yield IngestCalls(own, ingest, documents, jobs, quarantine, journal, twins, slots)
         finally:
             await jobs.close()
     finally:

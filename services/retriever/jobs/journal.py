@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from services.retriever.document import Outcome
@@ -145,10 +145,10 @@ class Journal:
 
         return await self._database.do(work)
 
-    async def unfinished(self) -> int:
-        """Jobs that run or wait."""
-        query = select(func.count()).select_from(JOBS).where(JOBS.c.state == JobState.RUNNING.value)
-        return await self._database.do(lambda connection: int(connection.execute(query).scalar_one()))
+    async def forget(self, index: str) -> None:
+        """Forgets what the URIs of an index held; the index is gone."""
+        query = delete(FETCHED).where(FETCHED.c.index_name == index)
+        await self._database.do(lambda connection: connection.execute(query) and None)
 
 
 def _job(row: Any) -> Job:

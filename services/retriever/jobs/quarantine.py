@@ -39,7 +39,8 @@ class Quarantine:
         """Makes the folder, and deletes files in it that nothing names: a process that died left them."""
 
         def work(connection: Connection) -> set[tuple[str, str]]:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            # What is in it was sent in confidence, and has no index to ask who may read it.
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             rows = connection.execute(select(QUARANTINE)).all()
             named = {row.file for row in rows}
             for path in self._folder.iterdir():

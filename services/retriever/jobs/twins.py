@@ -88,6 +88,15 @@ class Twins:
         if (index, document_id) not in self._under_way:
             await self._database.do(lambda connection: _put(connection, index, document_id, None))
 
+    async def forget_index(self, index: str) -> None:
+        """Drops the signatures of an index that is gone."""
+
+        def work(connection: Connection) -> None:
+            for table in (BANDS, SIGNATURES):
+                connection.execute(delete(table).where(table.c.index_name == index))
+
+        await self._database.do(work)
+
     async def _settled(self, index: str, twins: tuple[str, ...], number: int) -> None:
         """Waits for twins that began before; those that began later wait for this one, so no two wait in a ring."""
         for twin in twins:
