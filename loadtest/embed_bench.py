@@ -31,8 +31,8 @@ from weft.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
 
 ROOT = Path(__file__).resolve().parent.parent
 INFINITY = ROOT / ".tools" / "infinity"
-# The last pair that start together: newer click and typer break infinity's command line.
-_PACKAGES = ("infinity-emb[server,torch]==0.0.77", "click==8.1.8")
+# The last ones that start together: newer ones break infinity's imports and its command line.
+_PACKAGES = ("infinity-emb[server,torch]==0.0.77", "click==8.1.8", "huggingface-hub<0.36", "transformers<4.54")
 _TORCH = "torch==2.13.0\n"
 _SENTENCE = "the quick brown fox jumps over a lazy dog while seven green birds sing in old trees near cold water"
 _WORDS = _SENTENCE.split()
@@ -101,11 +101,15 @@ async def infinity(threads: int) -> AsyncIterator[Peer]:
         ),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
-    async with _process(command, environment, subprocess.DEVNULL):
+    async with _process(command, environment, subprocess.DEVNULL) as process:
         limits = httpx.Limits(max_connections=256, max_keepalive_connections=256)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=120, limits=limits) as client:
             async with asyncio.timeout(_READY_S):
-                while not await _answers(client):  # noqa: ASYNC110 - another process can only be asked again
+                while not await _answers(client):
+                    if process.returncode is not None:
+                        raise RuntimeError(
+                            f"infinity-emb ended with {process.returncode}; run it to see why: {command}"
+                        )
                     await asyncio.sleep(0.2)
 
             async def ask(text: str) -> None:

@@ -100,3 +100,39 @@ async def test_a_broken_batch_is_internal_and_the_next_call_works(embedder: Embe
     error = await refused(embedder.stub.Embed(pb.EmbedRequest(texts=["poison"])))
     assert (error.code, error.reason) == (grpc.StatusCode.INTERNAL, "MODEL_FAILED")
     assert await embedder.stub.Embed(pb.EmbedRequest(texts=["fine"]))
+
+
+async def test_every_model_is_listed(embedder: Embedder) -> None:
+    (only,) = (await embedder.stub.ListModels(pb.ListModelsRequest())).models
+    assert only == await embedder.stub.GetModel(pb.GetModelRequest(model=INFO.name))
+    error = await refused(embedder.stub.GetModel(pb.GetModelRequest(model="nobody's")))
+    assert (error.code, error.field) == (grpc.StatusCode.NOT_FOUND, "model")
+
+
+async def test_the_load_is_told_on_change_and_at_the_stop(start: Start) -> None:
+    async with start() as embedder:
+        readings = embedder.stub.WatchLoad(pb.WatchLoadRequest())
+        assert (await readings.read()).queued_texts == 0
+        embedder.model.gate.clear()
+        running = asyncio.ensure_future(embedder.stub.Embed(pb.EmbedRequest(texts=["a"])))
+        await embedder.busy()
+        held = asyncio.ensure_future(embedder.stub.Embed(pb.EmbedRequest(texts=["b c d"] * 2 + ["e f"])))
+        async with asyncio.timeout(10):
+            while (reading := await readings.read()).queued_tokens != 5:
+                pass
+        assert (reading.queued_texts, reading.running, reading.draining) == (2, 1, False)
+        embedder.model.gate.set()
+        await asyncio.gather(running, held)
+        async with asyncio.timeout(10):
+            while (reading := await readings.read()).running or reading.queued_texts:
+                pass
+        assert reading.tokens_per_s > 0
+
+
+async def test_a_text_that_was_embedded_before_comes_from_the_cache(start: Start) -> None:
+    async with start(cache_bytes=1 << 20) as embedder:
+        first = await embedder.stub.Embed(pb.EmbedRequest(texts=["the same", "another"]))
+        again = await embedder.stub.Embed(pb.EmbedRequest(texts=["another", "the same"], purpose=pb.PURPOSE_QUERY))
+        assert list(again.embeddings) == list(first.embeddings)[::-1]
+        assert sum(map(len, embedder.model.batches)) == 2
+        assert embedder.registry.get_sample_value("weft_embedder_cache_lookups_total", {"outcome": "hit"}) == 2
