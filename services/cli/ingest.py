@@ -11,7 +11,7 @@ from services.cli.convert import Ingested, to_ingested
 from services.cli.indexed import Indexed
 from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 
-MAX_IN_FLIGHT = 4
+MAX_IN_FLIGHT = 8
 
 
 class Ingest:

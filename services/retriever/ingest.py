@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -14,6 +14,7 @@ from services.kit.errors import Exhausted, NotFound, Unavailable, WeftError, rpc
 from services.retriever.document import Chunk, Document, IndexSettings, Outcome, Prepared, Record, Vectored
 from services.retriever.failure import FailureCode, IngestFailure
 from services.retriever.jobs.twins import Claim, Twins
+from services.retriever.locks import Locks
 from services.retriever.metrics import RetrieverMetrics
 from services.retriever.ports import Embedder, Library, Parsers, Target
 
@@ -53,7 +54,7 @@ class Ingest:
         self._metrics = metrics
         self._now = now
         self._wall_clock_s = wall_clock_s
-        self._locks = _Locks()
+        self._locks = Locks[tuple[str, str]]()
         self._log = structlog.get_logger("ingest")
 
     async def run(self, index: str, document: Document) -> Ingested:
@@ -169,27 +170,6 @@ class Ingest:
         started_s = self._now()
         yield
         self._metrics.ingest_seconds.labels(stage).observe(self._now() - started_s)
-
-
-class _Locks:
-    """One lock per key, first come first served, kept only while somebody holds or awaits it."""
-
-    def __init__(self) -> None:
-        self._locks: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
-
-    @contextlib.asynccontextmanager
-    async def hold(self, key: tuple[str, str]) -> AsyncIterator[None]:
-        lock, users = self._locks.get(key, (asyncio.Lock(), 0))
-        self._locks[key] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            users = self._locks[key][1] - 1
-            if users:
-                self._locks[key] = (lock, users)
-            else:
-                del self._locks[key]
 
 
 def hash_of(content: bytes) -> str:

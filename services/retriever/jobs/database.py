@@ -131,7 +131,7 @@ class Database:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
 
     async def do(self, work: Callable[[Connection], T]) -> T:
-        """Does `work` in one transaction, which is on disk when this returns and survives the process's death.
+        """Does `work` in one transaction. Once this has returned, what it did survives the process's death.
 
         Work once begun is finished even where its caller is cancelled.
         """

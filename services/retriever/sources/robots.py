@@ -8,6 +8,7 @@ from protego import Protego
 
 from services.kit.clock import Now
 from services.retriever.failure import IngestFailure, unreadable
+from services.retriever.locks import Locks
 
 _MAX_ORIGINS = 1000
 MAX_BYTES = 512 * 1024
@@ -30,6 +31,7 @@ class Robots:
         self._ttl_s = ttl_s
         self._now = now
         self._rules: OrderedDict[str, _Rules] = OrderedDict()
+        self._locks = Locks[str]()
 
     def __repr__(self) -> str:
         return f"Robots({len(self._rules)} origins)"
@@ -42,13 +44,14 @@ class Robots:
         return rules.crawl_delay(self._user_agent) or 0.0
 
     async def _of(self, origin: str) -> Protego:
-        known = self._rules.get(origin)
-        if known is None or self._now() - known.at_s > self._ttl_s:
-            known = _Rules(self._now(), Protego.parse(await self._fetch(origin)))
+        # Pages of one site come in bunches, and one of them asks for all.
+        async with self._locks.hold(origin):
+            known = self._rules.pop(origin, None)
+            if known is None or self._now() - known.at_s > self._ttl_s:
+                known = _Rules(self._now(), Protego.parse(await self._fetch(origin)))
             self._rules[origin] = known
-            while len(self._rules) > _MAX_ORIGINS:
-                self._rules.popitem(last=False)
-        self._rules.move_to_end(origin)
+        while len(self._rules) > _MAX_ORIGINS:
+            self._rules.popitem(last=False)
         return known.rules
 
 

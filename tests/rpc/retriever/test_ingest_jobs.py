@@ -4,11 +4,16 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import boto3
 import grpc
 import grpc.aio
 import pytest
+from moto.server import ThreadedMotoServer
 
 from services.kit.errors import from_rpc
+from services.retriever.jobs.database import Database
+from services.retriever.jobs.job import Job, JobState
+from services.retriever.jobs.journal import Journal
 from tests.fakes.embedder import FakeEmbedder
 from tests.fakes.site import Page, Site
 from tests.rpc.retriever.conftest import Retriever, Start, document
@@ -278,3 +283,47 @@ async def test_too_many_jobs_are_refused(start: Start) -> None:
 async def test_a_job_ends_where_it_has_too_many_documents(start: Start, library: Path) -> None:
     async with start(ingest=QUICK | {"roots": [str(library)], "max_job_documents": 2}) as retriever:
         assert counts(await ingested(retriever, library.as_uri())) == {"found": 2, "indexed": 2}
+
+
+async def test_a_document_that_ends_the_process_each_time_is_given_up(start: Start, tmp_path: Path) -> None:
+    database = Database(tmp_path / "ingest" / "journal.sqlite3")
+    await database.open()
+    journal = Journal(database)
+    await journal.add_job(Job("j1", "default", JobState.RUNNING, {}, 1.0, 0.0), ["https://a/"], keep=10)
+    (target,) = await journal.targets("j1")
+    await journal.add_items("j1", target.number, ["https://a/"], "", limit=10)
+    await journal.listed(target.number)
+    (item,) = await journal.items("j1", 0, 10)
+    for _ in range(8):
+        await journal.tried(item.number)
+    await database.close()
+    async with start() as retriever:
+        assert counts(await finished(retriever, "j1")) == {"found": 1, "failed": 1}
+        (entry,) = await quarantine(retriever)
+        assert (entry.failure.reason, entry.can_retry) == ("NEVER_DONE", True)
+
+
+async def test_a_bucket_is_ingested_with_the_keys_of_the_settings(start: Start) -> None:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        endpoint = "http://{}:{}".format(*server.get_host_and_port())
+        keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "region_name": "us-east-1"}
+        client: Any = boto3.client("s3", endpoint_url=endpoint, **keys)
+        client.create_bucket(Bucket="birds")
+        for n in range(3):
+            client.put_object(Bucket="birds", Key=f"deep/{n}.md", Body=f"Heron {n} fishes.".encode())
+        client.close()
+        s3 = {"endpoint": endpoint, "access_key_id": "k", "secret_access_key": "s"}
+        async with start(ingest=QUICK | {"s3": s3}) as retriever:
+            assert counts(await ingested(retriever, "s3://birds/deep")) == {"found": 3, "indexed": 3}
+            assert sorted(await retriever.sources("heron")) == [f"s3://birds/deep/{n}.md" for n in range(3)]
+            assert counts(await ingested(retriever, "s3://birds/deep/", "s3://birds/none/")) == {
+                "found": 4,
+                "unchanged": 3,
+                "failed": 1,
+            }
+            (entry,) = await quarantine(retriever)
+            assert entry.failure.reason == "OBJECT_NOT_FOUND"
+    finally:
+        server.stop()

@@ -166,6 +166,14 @@ async def test_robots_txt_is_asked_once_and_honoured(site: Site) -> None:
     assert await fetched(site, "/private/a", robots=False) is not None
 
 
+async def test_pages_that_come_at_once_ask_for_robots_txt_once(site: Site) -> None:
+    for n in range(6):
+        site.pages[f"/{n}"] = Page(b"x")
+    async with source(per_host=6) as http:
+        await asyncio.gather(*(http.fetch(site.url(f"/{n}"), Tag()) for n in range(6)))
+    assert site.asked["/robots.txt"] == 1
+
+
 async def test_a_site_whose_robots_txt_is_away_is_left_alone_for_now(site: Site) -> None:
     site.pages["/robots.txt"] = Page(status=503)
     site.pages["/a"] = Page(b"x")
