@@ -57,7 +57,8 @@ class Response:
                     await _drain(chunks)
                     return
                 try:
-                    event = json.loads(data)
+                    # Bytes would first be looked at for their encoding.
+                    event = json.loads(data.decode())
                 except ValueError as error:
                     raise self._broken from error
                 if isinstance(event, dict):

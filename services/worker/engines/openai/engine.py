@@ -27,7 +27,8 @@ class OpenAIEngine:
         self._silence_limit_s = silence_limit_s
         self._running: dict[int, Request] = {}
         self._waiting: deque[Request] = deque()
-        self._gather = Gatherer(sink, self.load, lambda: sum(r.generating for r in self._running.values()))
+        self._generating = 0
+        self._gather = Gatherer(sink, self.load, lambda: self._generating)
         self._reading = Reading()
         self._others_running = 0
         self._others_waiting = 0
@@ -39,7 +40,7 @@ class OpenAIEngine:
 
     def load(self) -> EngineLoad:
         """Own requests, and those that others had at the same server when it told its load last."""
-        waiting = min(self._reading.waiting, sum(not r.generating for r in self._running.values()))
+        waiting = min(self._reading.waiting, len(self._running) - self._generating)
         return EngineLoad(
             running=len(self._running) - waiting + self._others_running,
             waiting=len(self._waiting) + waiting + self._others_waiting,
@@ -83,6 +84,7 @@ class OpenAIEngine:
         """Ends a request once; the first of those that wait takes its place."""
         if self._running.pop(request.work.key, None) is None:
             return
+        self._generating -= request.generating
         if self._waiting and not self._broken:
             self._begin(self._waiting.popleft())
         if not self._running:
@@ -135,7 +137,9 @@ class OpenAIEngine:
                         chunk, mends = await self._mend(request, chunk)
                     if (tokens := request.take(chunk)) is None:
                         continue
-                    request.generating = True
+                    if not request.generating:
+                        request.generating = True
+                        self._generating += 1
                     if request.over is Reason.STOP:
                         self._end(request, request.finish(Reason.STOP), tokens)
                         return
@@ -168,7 +172,7 @@ class OpenAIEngine:
         if reading.moved:
             self._gather.step_count += 1
         self._reading = reading
-        own_waiting = sum(not r.generating for r in self._running.values())
+        own_waiting = len(self._running) - self._generating
         self._others_running = max(0, reading.running - len(self._running))
         self._others_waiting = max(0, reading.waiting - own_waiting)
         if self._waiting and not self._running:
