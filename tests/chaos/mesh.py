@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ class Plan:
     port: int = field(default_factory=free_port)
     admin_port: int = field(default_factory=free_port)
     module: str = "services.worker"
+    python: str = sys.executable
 
 
 def sim(worker_id: str, *, ttft_ms: float = 20, itl_ms: float = 20, **settings: Any) -> Plan:
@@ -73,13 +75,14 @@ class Mesh:
             "routers": [f"127.0.0.1:{self.port}"],
             **plan.settings,
         }
-        return Process(plan.worker_id, plan.module, {"worker": own}, folder / f"{plan.worker_id}.log")
+        log = folder / f"{plan.worker_id}.log"
+        return Process(plan.worker_id, plan.module, {"worker": own}, log, plan.python)
 
-    async def table(self, suits: Callable[[Table], bool]) -> Table:
+    async def table(self, suits: Callable[[Table], bool], limit_s: float = LIVE_LIMIT_S) -> Table:
         """Waits for a worker table that suits, over restarts of the router."""
         seen: Table = ()
         try:
-            async with asyncio.timeout(LIVE_LIMIT_S):
+            async with asyncio.timeout(limit_s):
                 while True:
                     watch: Any = self.stub.WatchWorkers(router_pb2.WatchWorkersRequest(), wait_for_ready=True)
                     try:
@@ -103,10 +106,10 @@ class Mesh:
 
         return found(await self.table(lambda table: bool(found(table))))[0]
 
-    async def serving(self, *worker_ids: str) -> None:
+    async def serving(self, *worker_ids: str, limit_s: float = LIVE_LIMIT_S) -> None:
         """Waits until these workers, all by default, take requests."""
         wanted = set(worker_ids or self.workers)
-        await self.table(lambda table: wanted <= {row.worker_id for row in table if row.state == SERVING})
+        await self.table(lambda table: wanted <= {row.worker_id for row in table if row.state == SERVING}, limit_s)
 
     async def idle(self) -> None:
         """Waits until no worker runs, holds or is held for any answer, and nobody waits in the router."""
@@ -158,7 +161,11 @@ async def scrape(admin_port: int) -> dict[str, float]:
 
 @asynccontextmanager
 async def mesh(
-    folder: Path, *plans: Plan, router: Mapping[str, Any] | None = None, notes: Sequence[str] = ()
+    folder: Path,
+    *plans: Plan,
+    router: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+    ready_limit_s: float = LIVE_LIMIT_S,
 ) -> AsyncIterator[Mesh]:
     """A mesh whose workers all serve; every process has ended when the block is left.
 
@@ -169,7 +176,7 @@ async def mesh(
     try:
         for process in processes:
             await process.start()
-        await found.serving()
+        await found.serving(limit_s=ready_limit_s)
         yield found
     except BaseException as error:
         error.add_note("; ".join(notes))

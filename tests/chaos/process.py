@@ -27,10 +27,16 @@ def variables(settings: Mapping[str, Any], prefix: str = "WEFT_") -> Iterator[tu
 
 
 class Process:
-    """`python -m module` with these settings and nothing of ours; it may be started again after its end."""
+    """`python -m module` with these settings and nothing of ours; it may be started again after its end.
 
-    def __init__(self, name: str, module: str, settings: Mapping[str, Any], log: Path) -> None:
+    `python` is the interpreter, for engines that have an environment of their own.
+    """
+
+    def __init__(
+        self, name: str, module: str, settings: Mapping[str, Any], log: Path, python: str = sys.executable
+    ) -> None:
         self.name = name
+        self._python = python
         self._module = module
         self._settings = dict(variables(settings))
         self._log = log
@@ -62,7 +68,7 @@ class Process:
         path = os.pathsep.join([str(ROOT), str(ROOT / "gen")])
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", self._module),
+                *(self._python, "-m", self._module),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
