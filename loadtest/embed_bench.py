@@ -74,8 +74,9 @@ def install() -> Path:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as overrides:
             overrides.write(_TORCH)
             overrides.flush()
+            # Without the settings of this project, which leave sentence-transformers out.
             python = ["--python", str(INFINITY / "bin" / "python"), "--override", overrides.name]
-            subprocess.run(["uv", "pip", "install", "-q", *python, *_PACKAGES], check=True)
+            subprocess.run(["uv", "--no-config", "pip", "install", "-q", *python, *_PACKAGES], check=True)
     return command
 
 
