@@ -99,7 +99,8 @@ def engine_arguments(settings: WorkerSettings, known: Collection[str], events_en
     }
     if adapters:
         found |= {"enable_lora": True, "max_lora_rank": mine.max_lora_rank}
-        found.setdefault("max_loras", min(len(adapters), found["max_num_seqs"]))
+        # vLLM's CPU kernels read the last slot for requests without an adapter, so that one has to stay empty.
+        found.setdefault("max_loras", len(adapters) + 1)
     if events_endpoint:
         found["kv_events_config"] = {
             "enable_kv_cache_events": True,

@@ -58,7 +58,7 @@ def test_adapters(tmp_path: Path) -> None:
     mine = settings(adapters=[f"pirate={tmp_path}"])
     assert adapters_of(mine) == {"pirate": str(tmp_path)}
     found = engine_arguments(mine, KNOWN, "")
-    assert (found["enable_lora"], found["max_loras"], found["max_lora_rank"]) == (True, 1, 16)
+    assert (found["enable_lora"], found["max_loras"], found["max_lora_rank"]) == (True, 2, 16)
 
 
 @pytest.mark.parametrize(
