@@ -105,8 +105,8 @@ BANDS = Table(
     "bands",
     _metadata,
     Column("index_name", String, primary_key=True),
-    Column("band", Integer, primary_key=True),
-    Column("key", LargeBinary, primary_key=True),
+    # The band's number and a hash of its values.
+    Column("band", LargeBinary, primary_key=True),
     Column("document_id", String, primary_key=True),
     sqlite_with_rowid=False,
 )

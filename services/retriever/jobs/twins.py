@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 import numpy as np
-from sqlalchemy import Connection, and_, delete, insert, or_, select
+from sqlalchemy import Connection, delete, insert, select
 
 from services.retriever.jobs.database import BANDS, SIGNATURES, Database
 
@@ -108,14 +108,13 @@ class Twins:
         self, connection: Connection, index: str, document_id: str, signature: bytes
     ) -> tuple[tuple[str, ...], bytes | None]:
         before = _signature(connection, index, document_id)
-        any_band = or_(*(and_(BANDS.c.band == band, BANDS.c.key == key) for band, key in _keys(signature)))
-        query = select(BANDS.c.document_id).where(BANDS.c.index_name == index, any_band).distinct()
-        ids = connection.execute(query.limit(_MAX_COMPARED)).scalars().all()
+        shared = (BANDS.c.index_name == index) & BANDS.c.band.in_(_bands(signature))
+        query = select(BANDS.c.document_id).where(shared).distinct().limit(_MAX_COMPARED)
+        ids = connection.execute(query).scalars().all()
         chosen = (SIGNATURES.c.index_name == index) & SIGNATURES.c.document_id.in_(ids)
+        rows = connection.execute(select(SIGNATURES).where(chosen)) if ids else ()
         found = [
-            (similarity(signature, row.signature), row.document_id)
-            for row in connection.execute(select(SIGNATURES).where(chosen))
-            if row.document_id != document_id
+            (similarity(signature, row.signature), row.document_id) for row in rows if row.document_id != document_id
         ]
         _put(connection, index, document_id, signature)
         best = sorted((-alike, twin) for alike, twin in found if alike >= self._similarity)[:_MAX_ANSWERS]
@@ -127,9 +126,9 @@ def similarity(one: bytes, other: bytes) -> float:
     return float(np.mean(np.frombuffer(one, "<u4") == np.frombuffer(other, "<u4")))
 
 
-def _keys(signature: bytes) -> list[tuple[int, bytes]]:
+def _bands(signature: bytes) -> list[bytes]:
     parts = (signature[at : at + _BAND_BYTES] for at in range(0, SIGNATURE_BYTES, _BAND_BYTES))
-    return [(band, hashlib.blake2b(part, digest_size=_KEY_BYTES).digest()) for band, part in enumerate(parts)]
+    return [bytes([band]) + hashlib.blake2b(part, digest_size=_KEY_BYTES).digest() for band, part in enumerate(parts)]
 
 
 def _signature(connection: Connection, index: str, document_id: str) -> bytes | None:
@@ -144,11 +143,10 @@ def _put(connection: Connection, index: str, document_id: str, signature: bytes 
     if before := _signature(connection, index, document_id):
         if before == signature:
             return
-        for band, key in _keys(before):
-            row = (BANDS.c.index_name == index) & (BANDS.c.band == band) & (BANDS.c.key == key)
-            connection.execute(delete(BANDS).where(row, BANDS.c.document_id == document_id))
+        mine = (BANDS.c.index_name == index) & BANDS.c.band.in_(_bands(before))
+        connection.execute(delete(BANDS).where(mine, BANDS.c.document_id == document_id))
         here = (SIGNATURES.c.index_name == index) & (SIGNATURES.c.document_id == document_id)
         connection.execute(delete(SIGNATURES).where(here))
     if signature:
         connection.execute(insert(SIGNATURES).values(**place, signature=signature))
-        connection.execute(insert(BANDS), [{**place, "band": band, "key": key} for band, key in _keys(signature)])
+        connection.execute(insert(BANDS), [{**place, "band": band} for band in _bands(signature)])
