@@ -15,7 +15,7 @@ import pytest
 from tests.chaos.process import variables
 from tests.conftest import ROOT
 
-START_LIMIT_S = 300.0
+START_LIMIT_S = 600.0
 """Python, torch and a model are loaded within it on a busy machine too."""
 END_LIMIT_S = 30.0
 LOG_LINES_SHOWN = 40

@@ -20,7 +20,7 @@ from tests.fakes.triton.server import TritonServer, write_repository
 from tests.rpc.worker.harness import free_port
 from tests.vllm.lora import RANK, write_lora
 
-VLLM_START_LIMIT_S = 300.0
+VLLM_START_LIMIT_S = 600.0
 END_LIMIT_S = 20.0
 ASK_EVERY_S = 0.2
 ADAPTERS = ("formal", "terse")
