@@ -27,7 +27,7 @@ def vector_of(text: str) -> list[float]:
 
 
 class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
-    """Counts what it embeds. While `gate` is not set, passages wait; `waiting` tells that one does."""
+    """Counts what it embeds, and serves a model of any name. While `gate` is not set, passages wait; `waiting` tells that one does."""
 
     def __init__(self, fingerprint: str = "fake-1") -> None:
         self.fingerprint = fingerprint
@@ -69,8 +69,10 @@ class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
     async def GetModel(
         self, request: pb.GetModelRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetModelResponse:
+        name = request.model or "fake"
+        fingerprint = self.fingerprint if name == "fake" else f"{self.fingerprint} {name}"
         return pb.GetModelResponse(
-            model="fake", dimensions=DIMENSIONS, max_tokens=256, fingerprint=self.fingerprint, runtime="hashed words"
+            model=name, dimensions=DIMENSIONS, max_tokens=256, fingerprint=fingerprint, runtime="hashed words"
         )
 
     async def WatchLoad(

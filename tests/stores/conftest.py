@@ -38,7 +38,7 @@ def postgres_url() -> Iterator[str]:
 async def opening(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opening]:
     """One kind of store, with nothing in it; every store that is opened is closed at the end."""
     kind = request.param
-    limits = {"hnsw_min_chunks": 5_000, "bm25_average_words": 5.0}
+    limits = {"hnsw_min_chunks": 1_000_000}
     opened: list[Store] = []
     if kind == "postgres":
         url = request.getfixturevalue("postgres_url")

@@ -126,6 +126,7 @@ def test_a_crash_amid_a_replacement_leaves_one_version(tmp_path: Path, monkeypat
 
 def test_a_commit_whose_beginning_was_lost_is_refused(tmp_path: Path) -> None:
     catalog = opened(tmp_path / "a")
+    catalog.do(Create("i", SPEC))
     catalog.do(Add("i", record("x", "1", 2), chunks("heron")))
     after = crashed(catalog, tmp_path / "a")
     with pytest.raises(Refusal) as caught:
@@ -148,6 +149,7 @@ def test_abandoned_chunks_are_gone_and_the_old_version_stays(tmp_path: Path) -> 
 
 def test_a_second_draft_takes_the_place_of_the_first(tmp_path: Path) -> None:
     catalog = opened(tmp_path / "a")
+    catalog.do(Create("i", SPEC))
     catalog.do(Add("i", record("x", "1", 2), chunks("heron")))
     catalog.do(Add("i", record("x", "2", 2), chunks("swan")))
     catalog.do(Commit("i", record("x", "2", 2), chunks("swan too", first=1)))

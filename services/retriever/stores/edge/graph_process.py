@@ -29,15 +29,20 @@ def main() -> int:
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(source, target)
             return b"copied", True
-        threads = max(1, (os.cpu_count() or 2) - 1)
-        shard = qdrant.EdgeShard.load(str(target), graph_config(Folder(folder).spec, threads))
-        shard.optimize()
-        shard.flush()
-        shard.close()
+        build(folder, target)
         return b"built", False
 
     answer_frames(answer)
     return 0
+
+
+def build(folder: Path, target: Path) -> None:
+    """Gives the shard `target` of the collection in `folder` its graph; it is closed and on disk when it returns."""
+    threads = max(1, (os.cpu_count() or 2) - 1)
+    shard = qdrant.EdgeShard.load(str(target), graph_config(Folder(folder).spec, threads))
+    shard.optimize()
+    shard.flush()
+    shard.close()
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Conditions:
                 bounds.append(f"({' AND '.join(tests)})")
             return f"({' OR '.join(bounds)})"
         if condition.values:
-            return f"tags && {self._value([tag(condition.key, value) for value in condition.values])}::text[]"
+            return f"tags && CAST({self._value([tag(condition.key, value) for value in condition.values])} AS text[])"
         prefix = self._value(tag(condition.key, condition.prefix))
         return f"EXISTS (SELECT FROM unnest(tags) AS one WHERE starts_with(one, {prefix}))"
 
