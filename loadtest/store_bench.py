@@ -64,8 +64,8 @@ async def fill(store: Store, rows: np.ndarray, first: int = 0) -> None:
 async def with_graph(store: Store, wanted: bool) -> None:
     """Waits until the graph is there."""
     async with asyncio.timeout(_GRAPH_TIMEOUT_S):
-        while wanted and not (await store.collections())[_PLACE].has_graph:
-            await asyncio.sleep(0.5)  # noqa: ASYNC110 - the port tells of a graph only when it is asked
+        while wanted and not (await store.collections())[_PLACE].has_graph:  # noqa: ASYNC110 - it only tells when asked
+            await asyncio.sleep(0.5)
 
 
 async def measure(store: Store, queries: np.ndarray, truth: list[set[str]], text: str) -> str:

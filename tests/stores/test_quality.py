@@ -16,7 +16,8 @@ from loadtest import scifact
 from services.kit.settings import load_settings, to_environment
 from services.retriever.document import Chunk, EmbeddingModel, Filter, Fusion, Probe, Record, Spec, Vectored
 from services.retriever.embedding import Embedders
-from services.retriever.parsing.prepare import Limits, prepare
+from services.retriever.parsing.exchange import Question
+from services.retriever.parsing.prepare import prepare
 from services.retriever.ports import Store
 from services.retriever.tokens import MiniLmTokens
 from tests.rpc.retriever.real_process import running
@@ -50,10 +51,11 @@ class Corpus:
 def corpus(data_dir: Path) -> Corpus:
     """SciFact, read and cut as the retriever does it by default."""
     folder, settings, tokens = data_dir / "scifact", load_settings().retriever, MiniLmTokens()
-    limits = Limits(settings.chunk_tokens, settings.chunk_overlap_tokens, settings.max_text_chars)
     documents, titles = dict[str, tuple[Chunk, ...]](), dict[str, str]()
     for one in scifact.corpus(folder):
-        found = prepare(one.source, one.title, one.media_type, one.text.encode(), tokens, limits)
+        said = (one.source, one.title, one.media_type, "en", "")
+        question = Question(*said, settings.chunk_tokens, settings.chunk_overlap_tokens, one.text.encode())
+        found = prepare(question, tokens, settings.max_text_chars)
         documents[one.document_id], titles[one.document_id] = found.chunks, found.title
     claims, truth = scifact.topics(folder), scifact.judgements(folder)
     return Corpus(documents, titles, claims, {number: truth[number] for number in claims if number in truth})
