@@ -34,6 +34,7 @@ from services.router.relay import LinkRelay
 from services.router.retrieval import RetrieverLink
 from services.router.seating import Seating
 from services.router.servicer import RouterServicer
+from services.router.sourcing import Sourcing
 from services.router.waiting import WaitingRoom
 from services.router.watchers import Watchers
 
@@ -84,12 +85,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     # Placing is no secret: whoever could foretell it would learn nothing of use.
     placer = Placer(table, own.policy, Weights(**own.placing.model_dump()), random.Random())  # noqa: S311
     placing = Placing(table, placer, monitor, room, own, metrics, monotonic_s)
+    searcher = RetrieverLink(own.retriever, settings.grpc)
     dispatch = Dispatch(
         table,
         placing,
         Seating(placing, room, own, monotonic_s),
         LinkRelay(fleet, monotonic_s, tick_s=own.progress_every_s / 2, buffer_bytes=own.client_buffer_bytes),
-        searcher := RetrieverLink(own.retriever, settings.grpc),
+        Sourcing(searcher, placing, own, monotonic_s),
         room,
         RetryBudget(failover.retry_share, failover.retry_per_s, failover.retry_window_s),
         RetryBudget(failover.hedge_share, failover.hedge_per_s, failover.retry_window_s),

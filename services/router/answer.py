@@ -7,6 +7,7 @@ from typing import Protocol
 from services.kit.clock import Now
 from services.router.case import Placed
 from services.router.core.chat import FinishReason, Usage
+from services.router.core.grounding import Given, Grounding
 from services.router.core.recover import Ended
 from services.router.events import Accepted, Event, Failed, Finished, Moved, PassagesFound, Progress, Stage, Timing
 from services.router.flow import Flow
@@ -65,6 +66,10 @@ class Answer:
         self.attempts = 0
         self.accepted = False
         self.cancelled = False
+        self.given: tuple[Given, ...] | None = None
+        """The passages that its prompt holds; None where no retrieval was asked for."""
+        self.grounding: Grounding | None = None
+        """How well it rests on them, once that is known."""
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once the client cancelled, for whoever waits on the answer's behalf."""
         self._flow: Flow | None = None
@@ -101,6 +106,11 @@ class Answer:
         if core.worker.hello is not None and core.worker.hello.text_only:
             # Answers move between such workers alone, so that whoever resumes one has all of its text.
             self.keep_text()
+
+    def rests_on(self, given: tuple[Given, ...]) -> None:
+        """The prompt holds these passages, against which the answer's text will be checked."""
+        self.given = given
+        self.keep_text()
 
     def keep_text(self) -> None:
         """The text is kept from now on, by those that send with `tokens_kept` and `push_kept`."""
@@ -190,6 +200,11 @@ class Answer:
         if self.first_token_s is None:
             self.first_token_s = self.now()
 
+    async def say(self, text: str) -> None:
+        """The router's own words in place of a model's: accepted by no worker, and without tokens."""
+        await self._accept("")
+        await self.client.tokens(text, 0, [], [])
+
     async def finish(self, ended: Ended) -> None:
         """The last event. Completion tokens are those that the client has, however many workers it took."""
         await self._accept(self._worker_id)
@@ -197,7 +212,8 @@ class Answer:
         timing = Timing(self.now() - self.arrived_s, ttft_s, self.retrieval_s)
         prompt_tokens = ended.usage.prompt_tokens or self.prompt_tokens
         usage = Usage(prompt_tokens, ended.usage.cached_tokens, len(self.token_ids))
-        await self.client.event(Finished(ended.reason, usage, timing, self._worker_id, self.attempts))
+        finished = Finished(ended.reason, usage, timing, self._worker_id, self.attempts, self.grounding)
+        await self.client.event(finished)
 
     async def fail(self, failed: Failed) -> None:
         """The last event of an answer that was accepted and failed."""

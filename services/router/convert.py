@@ -14,6 +14,7 @@ from services.router.core.chat import (
     Form,
     Message,
     Priority,
+    Rerank,
     Retrieval,
     Role,
     Sampling,
@@ -57,6 +58,13 @@ _MODES = {
     retriever_pb2.SEARCH_MODE_DENSE: SearchMode.DENSE,
     retriever_pb2.SEARCH_MODE_BM25: SearchMode.BM25,
 }
+_RERANKS = {
+    retriever_pb2.RERANK_UNSPECIFIED: Rerank.AS_INDEXED,
+    retriever_pb2.RERANK_NONE: Rerank.NONE,
+    retriever_pb2.RERANK_MMR: Rerank.MMR,
+    retriever_pb2.RERANK_CROSS_ENCODER: Rerank.CROSS_ENCODER,
+}
+_WIRE_RERANKS = {rerank: number for number, rerank in _RERANKS.items()}
 _WIRE_MODES = {mode: number for number, mode in _MODES.items() if number}
 _REASONS = {
     chat_pb2.FINISH_REASON_UNSPECIFIED: FinishReason.STOP,
@@ -109,6 +117,10 @@ def _retrieval_from(wire: router_pb2.Retrieval) -> Retrieval:
         document_ids=tuple(wire.filter.document_ids),
         conditions=tuple(Condition(c.key, tuple(c.values)) for c in wire.filter.conditions),
         mode=_MODES.get(wire.mode, SearchMode.HYBRID),
+        min_score=wire.min_score if wire.HasField("min_score") else None,
+        rerank=_RERANKS.get(wire.rerank, Rerank.AS_INDEXED),
+        max_source_tokens=wire.max_source_tokens,
+        answer_without_sources=wire.answer_without_sources,
     )
 
 
@@ -255,6 +267,8 @@ def search_message(query: str, retrieval: Retrieval) -> retriever_pb2.SearchRequ
         query=query,
         top_k=retrieval.top_k,
         mode=_WIRE_MODES[retrieval.mode],
+        min_score=retrieval.min_score,
+        rerank=_WIRE_RERANKS[retrieval.rerank],
         filter=retriever_pb2.Filter(document_ids=retrieval.document_ids, conditions=conditions),
     )
 

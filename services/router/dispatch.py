@@ -1,9 +1,6 @@
 """A request's life: retrieve, seat, relay, recover. It performs what the core decides and touches no token."""
 
-import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import structlog
 
@@ -13,9 +10,8 @@ from services.kit.settings.router import RouterSettings
 from services.router.answer import Answer
 from services.router.case import Case, Placed
 from services.router.core.budget import RetryBudget
-from services.router.core.chat import Chat, FinishReason
+from services.router.core.chat import Chat, FinishReason, Retrieval, Usage
 from services.router.core.pick import Pick
-from services.router.core.prompt import Source, grounded, question_of
 from services.router.core.recover import (
     Done,
     Ended,
@@ -29,16 +25,16 @@ from services.router.core.recover import (
     recover,
 )
 from services.router.core.table import WorkerTable
-from services.router.events import Failed, Stage
+from services.router.events import Failed
 from services.router.hedged import Hedged
 from services.router.metrics import RouterMetrics
 from services.router.placing import Placing
-from services.router.ports import Ran, Relay, Searcher
+from services.router.ports import Ran, Relay
 from services.router.refusals import gave_up
 from services.router.seating import Seating
+from services.router.sourcing import Sourcing
 from services.router.stuck import unless_stuck
 from services.router.waiting import WaitingRoom
-from weft.retriever.v1.retriever_pb2 import Passage
 
 
 class Dispatch:
@@ -50,7 +46,7 @@ class Dispatch:
         placing: Placing,
         seating: Seating,
         relay: Relay,
-        searcher: Searcher,
+        sourcing: Sourcing,
         room: WaitingRoom,
         budget: RetryBudget,
         hedges: RetryBudget,
@@ -62,7 +58,7 @@ class Dispatch:
         self._placing = placing
         self._seating = seating
         self._relay = relay
-        self._searcher = searcher
+        self._sourcing = sourcing
         self._room = room
         self._budget = budget
         self._hedges = hedges
@@ -89,6 +85,8 @@ class Dispatch:
             async with unless_stuck():
                 await answer.fail(Failed(error))
             return None
+        if answer.given is not None:
+            answer.grounding = await self._sourcing.check("".join(answer.text or ()), answer.given)
         self._metrics.answered(answer, ended)
         async with unless_stuck():
             await answer.finish(ended)
@@ -102,11 +100,10 @@ class Dispatch:
         chat = replace(chat, model=self._placing.model(chat.model))
         answer.model = chat.model
         if chat.retrieval is not None:
-            passages = await self._retrieve(chat, answer, deadline_s)
-            if answer.cancelled:
-                return self._cancelled(answer)
-            sources = [Source(p.title or p.source, " > ".join(p.heading_path), p.text) for p in passages]
-            chat = grounded(chat, sources, self._settings.context_bytes_per_passage)
+            found = await self._found(chat, chat.retrieval, answer, deadline_s)
+            if isinstance(found, Ended):
+                return found
+            chat = found
         case = Case(chat, deadline_s, self._placing.need(chat))
         try:
             return await self._serve(case, answer)
@@ -181,32 +178,19 @@ class Dispatch:
         )
         return None
 
-    async def _retrieve(self, chat: Chat, answer: Answer, deadline_s: float) -> Sequence[Passage]:
-        """Passages for the chat's question; the client hears `progress` while it takes long."""
-        assert chat.retrieval is not None
-        search = asyncio.ensure_future(
-            self._searcher.search(question_of(chat), chat.retrieval, deadline_s - self._now())
-        )
-        try:
-            while not search.done():
-                timeout_s = min(self._settings.progress_every_s, max(0.0, deadline_s - self._now()))
-                either: set[asyncio.Future[Any]] = {search, answer.gone}
-                await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-                if answer.cancelled:
-                    return ()
-                if deadline_s <= self._now():
-                    raise DeadlineExceeded("the deadline passed during retrieval", reason="DEADLINE")
-                if not search.done():
-                    async with unless_stuck():
-                        await answer.progress(Stage.RETRIEVING)
-            passages = search.result()
-        finally:
-            search.cancel()
-            await asyncio.wait([search])
-            if not search.cancelled():
-                search.exception()
-        answer.found(passages)
-        return passages
+    async def _found(self, chat: Chat, retrieval: Retrieval, answer: Answer, deadline_s: float) -> Chat | Ended:
+        """The chat with its sources, or how the answer ended where there is none to make."""
+        passages = await self._sourcing.find(chat, retrieval, answer, deadline_s)
+        if answer.cancelled:
+            return self._cancelled(answer)
+        if not passages and not retrieval.answer_without_sources:
+            answer.rests_on(())
+            async with unless_stuck():
+                await answer.say(self._settings.retrieval.nothing_found)
+            return Ended(FinishReason.NOTHING_FOUND, Usage())
+        sourced = self._sourcing.prompt(chat, retrieval, passages)
+        answer.rests_on(sourced.given)
+        return sourced.chat
 
     @staticmethod
     def _cancelled(answer: Answer) -> Ended:

@@ -6,6 +6,7 @@ from enum import Enum
 
 from services.kit.errors import WeftError
 from services.router.core.chat import FinishReason, Usage
+from services.router.core.grounding import Grounding
 from weft.retriever.v1.retriever_pb2 import Passage
 
 
@@ -66,13 +67,14 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer is over."""
+    """The answer is over; `grounding` is None where no retrieval was asked for."""
 
     reason: FinishReason
     usage: Usage
     timing: Timing
     worker_id: str
     attempts: int
+    grounding: Grounding | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from services.router.case import Case, Placed
 from services.router.core.chat import Chat, FinishReason
 from services.router.core.pick import Pick, Refusal, Wanted, refusal_of, resolve_model
 from services.router.core.placer import Need, Placer
+from services.router.core.prompt import INSTRUCTIONS, Room
 from services.router.core.recover import Ended, Failure, FailureKind, Outcome
 from services.router.core.table import WorkerTable
 from services.router.core.worker import WorkerState
@@ -63,6 +64,18 @@ class Placing:
     def need(self, chat: Chat) -> Need:
         """What the prompt takes, wherever it goes."""
         return self._placer.need(chat)
+
+    def room(self, chat: Chat) -> Room:
+        """What is known of the room that the chat leaves in its model's context: the smallest of those that serve."""
+        contexts = [row.hello.context_tokens for row in self._table if row.hello is not None and row.serves(chat.model)]
+        prompt_bytes = sum(len(message.content.encode()) for message in chat.messages) + len(INSTRUCTIONS)
+        smallest = min((tokens for tokens in contexts if tokens), default=0)
+        estimates = self._placer.estimates
+        answer_tokens = chat.sampling.max_tokens or estimates.output_tokens(chat.model, None)
+        # Callers who ask for the longest answer there can be still want their sources.
+        answer_tokens = min(answer_tokens, smallest // 4)
+        taken_tokens = estimates.prompt_tokens(chat.model, prompt_bytes) + answer_tokens
+        return Room(smallest, taken_tokens, estimates.bytes_per_token(chat.model))
 
     def cost(self, case: Case) -> int:
         """Tokens that the request is expected to take in all, for its place in the queue."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import grpc.aio
 import structlog
 
+from services.kit.cancellation import heed_cancellation
 from services.kit.channels import dial
 from services.kit.errors import DeadlineExceeded, Unavailable, WeftError, error_for, from_rpc
 from services.kit.settings.shared import GrpcSettings
@@ -92,6 +93,7 @@ class _SearchStream:
                 assert isinstance(message, retriever_pb2.StreamSearchResponse)
                 self._answer(message)
         except grpc.aio.AioRpcError as failed:
+            heed_cancellation(failed)
             known = from_rpc(failed)
             error = self._away(known.message) if isinstance(known, Unavailable) else known
         finally:

@@ -6,6 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.kit.errors import WeftError, rpc_code, seconds_to_duration
 from services.router.convert import WIRE_REASONS
+from services.router.core.grounding import Grounding
 from services.router.core.pick import Candidate, Lost, Pick
 from services.router.core.reason import reason
 from services.router.core.worker import Worker, WorkerState
@@ -107,6 +108,25 @@ def _finished(event: Finished) -> router_pb2.Finished:
         ),
         worker_id=event.worker_id,
         attempts=event.attempts,
+        grounding=None if event.grounding is None else grounding_message(event.grounding),
+    )
+
+
+def grounding_message(grounding: Grounding) -> router_pb2.Grounding:
+    """How well an answer rests on its passages."""
+    return router_pb2.Grounding(
+        citations=[
+            router_pb2.Citation(
+                number=c.number, offset=c.offset, valid=c.valid, document_id=c.document_id, chunk_id=c.chunk_id
+            )
+            for c in grounding.citations
+        ],
+        unsupported=[
+            router_pb2.Unsupported(start_offset=u.start, end_offset=u.end, support=u.support)
+            for u in grounding.unsupported
+        ],
+        supported_share=grounding.supported_share,
+        given_passages=grounding.given_passages,
     )
 
 

@@ -27,6 +27,7 @@ from services.router.placing import Placing
 from services.router.relay import LinkRelay
 from services.router.retrieval import RetrieverLink
 from services.router.seating import Seating
+from services.router.sourcing import Sourcing
 from services.router.waiting import WaitingRoom
 from services.router.watchers import Watchers
 from weft.chat.v1.chat_pb2 import TokenLogprob
@@ -271,7 +272,7 @@ class World:
             placing,
             Seating(placing, self.room, self.settings, self.now),
             LinkRelay(self.fleet, self.now, tick_s=2.0, buffer_bytes=1 << 20),  # type: ignore[arg-type] # see SimWorker
-            RetrieverLink("", _no_grpc()),
+            Sourcing(RetrieverLink("", _no_grpc()), placing, self.settings, self.now),
             self.room,
             RetryBudget(failover.retry_share, failover.retry_per_s, failover.retry_window_s),
             RetryBudget(failover.hedge_share, failover.hedge_per_s, failover.retry_window_s),

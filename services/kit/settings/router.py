@@ -62,6 +62,23 @@ class FailoverSettings(Section):
     hedge_share: float = Field(default=0.05, ge=0.0, le=1.0, description="Hedges as a share of recent requests.")
 
 
+class RetrievalSettings(Section):
+    """Answers from passages: what the prompt holds of them, and how answers are checked against them."""
+
+    source_tokens: int = Field(
+        default=4096, ge=64, description="Tokens that sources may take of a prompt, unless the request says."
+    )
+    support: float = Field(
+        default=0.5, ge=0.0, le=1.0, description="Share of a sentence's content words that its sources have to hold."
+    )
+    nothing_found: str = Field(
+        default="No document answers this: nothing relevant was found.",
+        min_length=1,
+        max_length=1000,
+        description="The answer where nothing relevant is found.",
+    )
+
+
 class RouterSettings(Section):
     """Where it listens, whom it knows, how it places and how long it waits."""
 
@@ -108,3 +125,4 @@ class RouterSettings(Section):
     placing: PlacingSettings = PlacingSettings()
     queue: QueueSettings = QueueSettings()
     failover: FailoverSettings = FailoverSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()

@@ -83,15 +83,31 @@ class SearchMode(Enum):
     BM25 = "bm25"
 
 
+class Rerank(Enum):
+    """How to order what was found; retriever.proto says what each is."""
+
+    AS_INDEXED = "as_indexed"
+    NONE = "none"
+    MMR = "mmr"
+    CROSS_ENCODER = "cross_encoder"
+
+
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """What to look up before the answer; `top_k` from 1 to 20."""
+    """What to look up before the answer; `top_k` from 1 to 20.
+
+    `min_score` None leaves it to the index, `max_source_tokens` 0 to the settings.
+    """
 
     index: str = ""
     top_k: int = 5
     document_ids: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
     mode: SearchMode = SearchMode.HYBRID
+    min_score: float | None = None
+    rerank: Rerank = Rerank.AS_INDEXED
+    max_source_tokens: int = 0
+    answer_without_sources: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from google.api.httpbody_pb2 import HttpBody
 
 from services.kit.errors import WeftError
-from services.router.core.chat import FinishReason, Usage
 from services.router.events import Accepted, Event, Failed, Finished, Moved, PassagesFound, Progress
 from services.router.openai.format import ALIVE, DONE, Chunks, Shape, whole_json
 from services.router.outlet import Outlet
 from services.router.wire import varint
 from weft.chat.v1.chat_pb2 import TokenLogprob
+from weft.retriever.v1.retriever_pb2 import Passage
 
 EVENT_STREAM = "text/event-stream"
 JSON = "application/json"
@@ -60,11 +60,12 @@ class SseClient:
             case Progress() | Moved():
                 await self._send(ALIVE)
             case PassagesFound():
-                return
+                assert self._chunks is not None, "an answer is accepted before its passages are told"
+                await self._send(self._chunks.found(event.passages))
             case Finished():
                 assert self._chunks is not None, "an answer is accepted before it ends"
                 usage = self._chunks.usage(event.usage) if self._include_usage else b""
-                await self._send(self._chunks.last(event.reason) + usage + DONE)
+                await self._send(self._chunks.last(event.reason, event.grounding) + usage + DONE)
             case Failed():
                 assert self._chunks is not None, "an answer that was not accepted fails with a status"
                 await self._send(self._chunks.failed(event.error) + DONE)
@@ -84,8 +85,8 @@ class WholeClient:
         self._texts: list[str] = []
         self._logprobs: list[TokenLogprob] = []
         self._request_id = self._model = ""
-        self._reason = FinishReason.STOP
-        self._usage = Usage()
+        self._passages: Sequence[Passage] | None = None
+        self._finished: Finished | None = None
         self._error: WeftError | None = None
 
     def push(self, text: str, index: int, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> bool:
@@ -104,8 +105,10 @@ class WholeClient:
         match event:
             case Accepted():
                 self._request_id, self._model = event.request_id, event.model
+            case PassagesFound():
+                self._passages = event.passages
             case Finished():
-                self._reason, self._usage = event.reason, event.usage
+                self._finished = event
             case Failed():
                 self._error = event.error
             case _:
@@ -115,6 +118,7 @@ class WholeClient:
         """The whole answer. Raises the error where it failed: nothing was sent, so it can be a status."""
         if self._error is not None:
             raise self._error
+        assert self._finished is not None, "an answer that is over has finished or failed"
         data = whole_json(
             self._shape,
             self._request_id,
@@ -122,7 +126,7 @@ class WholeClient:
             self._created_s,
             "".join(self._texts),
             self._logprobs,
-            self._reason,
-            self._usage,
+            self._finished,
+            self._passages,
         )
         return HttpBody(content_type=JSON, data=data)

@@ -6,9 +6,16 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
 from services.kit.errors import WeftError
 from services.router.core.chat import FinishReason, Usage
+from services.router.core.grounding import Grounding
+from services.router.events import Finished
+from services.router.wire import grounding_message
 from weft.chat.v1.chat_pb2 import TokenLogprob
+from weft.retriever.v1.retriever_pb2 import Passage
 
 DONE = b"data: [DONE]\n\n"
 ALIVE = b": still at it\n\n"
@@ -29,6 +36,20 @@ def usage_json(usage: Usage) -> dict[str, Any]:
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
+
+
+def sources_json(passages: Sequence[Passage]) -> list[dict[str, Any]]:
+    """Passages by the numbers that the answer cites them with; fields have the names of retriever.proto."""
+    return [{"number": number, **_plain(passage)} for number, passage in enumerate(passages, 1)]
+
+
+def grounding_json(grounding: Grounding) -> dict[str, Any]:
+    """How well an answer rests on its sources; fields have the names of router.proto."""
+    return _plain(grounding_message(grounding), always=True)
+
+
+def _plain(message: Message, *, always: bool = False) -> dict[str, Any]:
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=always)
 
 
 def error_json(error: WeftError) -> dict[str, Any]:
@@ -90,6 +111,7 @@ class Chunks:
         }
         self._head = json.dumps(head, separators=(",", ":"))[:-1].encode()
         self._before = b"data: " + self._head + b',"choices":[{"index":0,'
+        self._empty = b'"delta":{}' if shape.is_chat else b'"text":""'
         self._after = b',"finish_reason":null}]}\n\n'
 
     def first(self) -> bytes:
@@ -105,10 +127,18 @@ class Chunks:
         entries = json.dumps(self._shape.logprobs(logprobs)).encode()
         return self._before + self._shape.delta(text) + b',"logprobs":' + entries + self._after
 
-    def last(self, reason: FinishReason) -> bytes:
-        """The chunk that says why it ended."""
-        empty = b'"delta":{}' if self._shape.is_chat else b'"text":""'
-        return self._before + empty + b',"finish_reason":"' + _FINISH[reason].encode() + b'"}]}\n\n'
+    def found(self, passages: Sequence[Passage]) -> bytes:
+        """A chunk without text that holds the sources; its choice is there for clients that rely on one."""
+        more = json.dumps({"sources": sources_json(passages)}).encode()
+        return self._before + self._empty + b',"finish_reason":null}],"retrieval":' + more + b"}\n\n"
+
+    def last(self, reason: FinishReason, grounding: Grounding | None) -> bytes:
+        """The chunk that says why it ended, and how well the answer rests on its sources, where it has any."""
+        more = b""
+        if grounding is not None:
+            more = b',"retrieval":' + json.dumps({"grounding": grounding_json(grounding)}).encode()
+        reason_json = b',"finish_reason":"' + _FINISH[reason].encode() + b'"}]'
+        return self._before + self._empty + reason_json + more + b"}\n\n"
 
     def usage(self, usage: Usage) -> bytes:
         """The chunk of usage, where it was asked for."""
@@ -127,19 +157,22 @@ def whole_json(
     created_s: int,
     text: str,
     logprobs: list[TokenLogprob],
-    reason: FinishReason,
-    usage: Usage,
+    finished: Finished,
+    passages: Sequence[Passage] | None,
 ) -> bytes:
-    """An answer that is not streamed."""
-    choice = {"index": 0, **shape.body(text), "logprobs": shape.logprobs(logprobs), "finish_reason": _FINISH[reason]}
+    """An answer that is not streamed; `passages` is None where no retrieval was asked for."""
+    choice = {"index": 0, **shape.body(text), "logprobs": shape.logprobs(logprobs)}
+    choice["finish_reason"] = _FINISH[finished.reason]
     body = {
         "id": f"{shape.id_prefix}{request_id}",
         "object": shape.whole,
         "created": created_s,
         "model": model,
         "choices": [choice],
-        "usage": usage_json(usage),
+        "usage": usage_json(finished.usage),
     }
+    if passages is not None and finished.grounding is not None:
+        body["retrieval"] = {"sources": sources_json(passages), "grounding": grounding_json(finished.grounding)}
     return json.dumps(body).encode()
 
 

@@ -1,11 +1,13 @@
 """OpenAI's request bodies: read, checked, and turned into the router's own values. Unknown fields are ignored."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from services.kit.errors import InvalidArgument
-from services.router.core.chat import Chat, Message, Retrieval, Role, Sampling
+from services.router.convert import DEFAULT_RETRIEVED
+from services.router.core.chat import Chat, Condition, Message, Rerank, Retrieval, Role, Sampling, SearchMode
 from services.router.openai.forms import Formed
 
 _ROLES = {
@@ -18,7 +20,14 @@ _ROLES = {
 
 MAX_MESSAGES = 4096
 MAX_PARTS = 1024
+MAX_VALUES = 4096
+MAX_CONDITIONS = 64
 _T = TypeVar("_T", bound=BaseModel)
+
+
+def _plain(prefix: str) -> Callable[[Any], Any]:
+    """Takes an enum's name as the protos have it, or its last part alone, in any case."""
+    return lambda value: value.lower().removeprefix(prefix.lower()) if isinstance(value, str) else value
 
 
 class _Body(BaseModel):
@@ -51,11 +60,45 @@ class StreamOptions(_Body):
     include_usage: bool = False
 
 
+class ConditionOption(_Body):
+    """A metadata key whose value must be one of some."""
+
+    key: str
+    values: Annotated[list[str], Field(max_length=MAX_VALUES)]
+
+
+class FilterOptions(_Body):
+    """Which passages may be found."""
+
+    document_ids: Annotated[list[str], Field(max_length=MAX_VALUES)] = Field(default_factory=list)
+    conditions: Annotated[list[ConditionOption], Field(max_length=MAX_CONDITIONS)] = Field(default_factory=list)
+
+
 class RetrievalOptions(_Body):
     """Weft's own addition: passages are retrieved for the last user message, as in `POST /v1/chat`."""
 
     index: str = ""
-    top_k: int = 5
+    top_k: int = DEFAULT_RETRIEVED
+    filter: FilterOptions = FilterOptions()
+    mode: Annotated[SearchMode, BeforeValidator(_plain("SEARCH_MODE_"))] = SearchMode.HYBRID
+    min_score: float | None = Field(default=None, allow_inf_nan=False)
+    rerank: Annotated[Rerank, BeforeValidator(_plain("RERANK_"))] = Rerank.AS_INDEXED
+    max_source_tokens: int = Field(default=0, ge=0, lt=2**32)
+    answer_without_sources: bool = False
+
+    def to_retrieval(self) -> Retrieval:
+        """The options as a value."""
+        return Retrieval(
+            index=self.index,
+            top_k=self.top_k,
+            document_ids=tuple(self.filter.document_ids),
+            conditions=tuple(Condition(c.key, tuple(c.values)) for c in self.filter.conditions),
+            mode=self.mode,
+            min_score=self.min_score,
+            rerank=self.rerank,
+            max_source_tokens=self.max_source_tokens,
+            answer_without_sources=self.answer_without_sources,
+        )
 
 
 class _Sampled(Formed):
@@ -118,7 +161,6 @@ class ChatCompletionRequest(_Sampled):
         """The request as a value. Raises InvalidArgument for what is not served."""
         if self.tools:
             raise InvalidArgument("tools are not served; leave them out", field="tools")
-        options = self.retrieval
         return Chat(
             model=self.model,
             messages=tuple(message.to_message() for message in self.messages),
@@ -126,7 +168,7 @@ class ChatCompletionRequest(_Sampled):
                 self.max_completion_tokens or self.max_tokens, self.top_logprobs if self.logprobs else None
             ),
             tenant=self.user[:128],
-            retrieval=Retrieval(index=options.index, top_k=options.top_k) if options else None,
+            retrieval=self.retrieval.to_retrieval() if self.retrieval else None,
         )
 
 
