@@ -109,6 +109,9 @@ def _sentence(item: Any) -> str:
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         return f"{key}: no such setting{_nearest(key)}"
+    if isinstance(item["input"], dict):
+        # What is wrong with a whole section says so itself; the section may hold secrets.
+        return f"{key}: {item['msg']}"
     return f"{key}: {item['msg']}, and not {item['input']!r}"
 
 

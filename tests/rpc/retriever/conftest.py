@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from services.kit.channels import dial
 from services.kit.errors import from_rpc
 from services.kit.settings import load_settings
 from services.retriever.__main__ import serve
+from tests import postgres_server
 from tests.fakes.embedder import FakeEmbedder
 from weft.retriever.v1 import retriever_pb2 as pb
 from weft.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
@@ -102,6 +103,13 @@ class Retriever:
 
 
 Start = Callable[..., AbstractAsyncContextManager[Retriever]]
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A running Postgres."""
+    with postgres_server.running() as url:
+        yield url
 
 
 @pytest.fixture
