@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Any
 
 import structlog
@@ -83,13 +83,16 @@ def advertised(settings: WorkerSettings, port: int) -> str:
 
 
 async def serve(settings: Settings, stop: asyncio.Event, open_with: OpenEngine = open_engine) -> None:
-    """Serves the engine that `open_with` opens until `stop`, then drains."""
+    """Serves the engine that `open_with` opens until `stop`, then drains; a stop before it is open ends it at once."""
     mine = settings.worker
     advertised(mine, mine.port)
     registry = new_registry()
     metrics = WorkerMetrics(registry)
     board = Board(metrics, monotonic_s)
-    async with open_with(mine, board.deliver) as engine:
+    async with AsyncExitStack() as stack:
+        engine = await _opened(open_with(mine, board.deliver), stack, stop)
+        if engine is None:
+            return
         limits = DeskLimits(mine.max_waiting, mine.link_queue_limit, mine.load_every_s)
         desk = Desk(engine, board, limits, metrics, monotonic_s)
         hello = from_about(
@@ -110,6 +113,25 @@ async def serve(settings: Settings, stop: asyncio.Event, open_with: OpenEngine =
             await _serve(settings, server, desk, admin.port, stop)
         finally:
             admin.stop()
+
+
+async def _opened(
+    opening: AbstractAsyncContextManager[Engine], stack: AsyncExitStack, stop: asyncio.Event
+) -> Engine | None:
+    """The engine, which `stack` closes; None where `stop` came first: loading takes minutes, and is cut short then."""
+    entering = asyncio.create_task(stack.enter_async_context(opening))
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([entering, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if entering.done():
+            return entering.result()
+    finally:
+        await _cancel([stopped])
+        entering.cancel()
+        await asyncio.wait([entering])
+    if not entering.cancelled() and (error := entering.exception()) is not None:
+        structlog.get_logger("worker").warning("stopped while the engine was opened", why=str(error))
+    return None
 
 
 async def _serve(settings: Settings, server: GrpcServer, desk: Desk, admin_port: int, stop: asyncio.Event) -> None:

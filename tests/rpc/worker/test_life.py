@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -12,10 +14,13 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.kit.errors import Unavailable
 from services.kit.settings import Settings
 from services.kit.settings.engines.sim import SimSettings
 from services.kit.settings.worker import WorkerSettings
 from services.worker.__main__ import NoAddress, advertised, serve
+from services.worker.ports import Engine, Sink
+from tests.fakes.engine import FakeEngine
 from tests.fakes.router import FakeRouter, serve_router
 from tests.rpc.worker.harness import ENDLESS, attached, running_worker
 
@@ -100,6 +105,65 @@ async def start_process(**settings: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.worker", env=environ, stderr=asyncio.subprocess.PIPE
     )
+
+
+async def test_a_stop_while_the_engine_opens_ends_that_and_closes_what_was_opened() -> None:
+    opening, closed, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def never_ready(settings: WorkerSettings, sink: Sink) -> AsyncIterator[Engine]:
+        try:
+            opening.set()
+            await asyncio.Event().wait()
+            yield FakeEngine()
+        finally:
+            closed.set()
+
+    worker = asyncio.create_task(serve(Settings(worker=WorkerSettings(port=0, admin_port=0)), stop, never_ready))
+    await opening.wait()
+    stop.set()
+    async with asyncio.timeout(5.0):
+        await worker
+    assert closed.is_set()
+
+
+async def test_an_engine_that_fails_while_it_is_told_to_stop_is_no_failure_of_the_stop() -> None:
+    opening, stop = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def fails(settings: WorkerSettings, sink: Sink) -> AsyncIterator[Engine]:
+        try:
+            opening.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise Unavailable("its process was ended") from None
+        yield FakeEngine()
+
+    worker = asyncio.create_task(serve(Settings(worker=WorkerSettings(port=0, admin_port=0)), stop, fails))
+    await opening.wait()
+    stop.set()
+    async with asyncio.timeout(5.0):
+        await worker
+
+
+async def test_sigterm_while_it_waits_for_its_upstream_ends_the_process() -> None:
+    asked = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as upstream:
+        url = f"http://127.0.0.1:{upstream.sockets[0].getsockname()[1]}"
+        process = await start_process(WORKER__ENGINE="openai", WORKER__OPENAI__BASE_URL=url)
+        await asked.wait()
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10.0):
+            assert await process.wait() == 0
+        assert process.stderr is not None
+        assert b'"stopped"' in await process.stderr.read()
 
 
 async def test_sigterm_drains_the_process_and_it_exits_cleanly() -> None:
