@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -29,6 +31,7 @@ def generate(out: Path) -> None:
         "google/rpc/status.proto",
     ]
     subprocess.run(command, cwd=ROOT, check=True)
+    add_role_aliases(out / "weft.binpb")
     for folder in [out / "weft", *sorted(p for p in (out / "weft").rglob("*") if p.is_dir())]:
         (folder / "__init__.py").write_text("")
     (out / "weft" / "py.typed").write_text("")
@@ -36,6 +39,20 @@ def generate(out: Path) -> None:
         stray.rmdir() if stray.is_dir() else stray.unlink()
     if (out / "google").exists():
         (out / "google").rmdir()
+
+
+def add_role_aliases(path: Path) -> None:
+    """Lets Envoy read `"role": "user"`: in the descriptor set alone, each role has its name without ROLE_ as well.
+
+    Envoy takes an enum's names in any case. The proto keeps to buf's rules, and stubs know the long names only.
+    """
+    files = FileDescriptorSet.FromString(path.read_bytes())
+    (chat,) = (file for file in files.file if file.name == "weft/chat/v1/chat.proto")
+    (role,) = (enum for enum in chat.enum_type if enum.name == "Role")
+    role.options.allow_alias = True
+    for value in [value for value in role.value if value.number]:
+        role.value.add(name=value.name.removeprefix("ROLE_"), number=value.number)
+    path.write_bytes(files.SerializeToString(deterministic=True))
 
 
 def differences(left: Path, right: Path) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.rpc.cli.conftest import Front
 from tests.rpc.cli.fake_mesh import WORDS
+from weft.chat.v1 import chat_pb2
 from weft.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 from weft.router.v1 import router_pb2, router_pb2_grpc
@@ -131,6 +132,23 @@ async def test_chat_streams_as_server_sent_events_and_holds_nothing_back(front: 
                 more.set()
     assert [event["tokens"].get("index", 0) for event in events if "tokens" in event] == [0, 1, 2]
     assert next(iter(events[-1])) == "finished"
+
+
+@pytest.mark.parametrize(
+    ("written", "role"),
+    [
+        pytest.param("user", chat_pb2.ROLE_USER, id="as OpenAI's clients write it"),
+        pytest.param("system", chat_pb2.ROLE_SYSTEM, id="system"),
+        pytest.param("assistant", chat_pb2.ROLE_ASSISTANT, id="assistant"),
+        pytest.param("Tool", chat_pb2.ROLE_TOOL, id="in any case"),
+        pytest.param("ROLE_USER", chat_pb2.ROLE_USER, id="as in the proto"),
+    ],
+)
+async def test_roles_may_be_written_short(front: Front, written: str, role: int) -> None:
+    async with httpx.AsyncClient(base_url=front.url) as client:
+        response = await client.post("/v1/chat", json={"messages": [{"role": written, "content": "hi"}]})
+    assert response.status_code == 200, response.text
+    assert front.mesh.router.chats[-1].messages[0].role == role
 
 
 async def test_a_client_that_leaves_cancels_the_call(front: Front) -> None:
