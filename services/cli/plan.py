@@ -140,9 +140,9 @@ def _with_addresses(settings: Settings, replicas: Sequence[tuple[int, int, int]]
     )
 
 
-def _python(module: str) -> tuple[str, ...]:
+def _python(module: str, interpreter: Path | None = None) -> tuple[str, ...]:
     """Runs an installed module; -P keeps a folder named `services` in the current one from taking its place."""
-    return (sys.executable, "-P", "-m", module)
+    return (str(interpreter or sys.executable), "-P", "-m", module)
 
 
 def _service(settings: Settings, name: str) -> Process:
@@ -176,7 +176,7 @@ def _fleet(
         option = "--worker-port"
         yield Process(
             name=worker.worker_id,
-            command=_python("services.worker"),
+            command=_python("services.worker", worker.python),
             environment=to_environment(settings.model_copy(update={"worker": worker})),
             ports=(
                 Port(worker.host, worker.port, option),

@@ -23,10 +23,31 @@ Workers = Annotated[int, typer.Option(min=0, max=MAX_WORKERS, help="Workers to s
 Embedders = Annotated[
     int, typer.Option(min=1, max=MAX_EMBEDDERS, help="Embedders to start; texts are balanced between them.")
 ]
-Engine = Annotated[str | None, typer.Option(help="What generates: reader, sim or llamacpp.", show_default="reader")]
+Engine = Annotated[
+    str | None,
+    typer.Option(help="What generates: reader, sim, llamacpp, vllm, triton or openai.", show_default="reader"),
+]
 Model = Annotated[
     Path | None,
-    typer.Option(help="The model's file, or its name as in `weft models list`; a GGUF file implies --engine llamacpp."),
+    typer.Option(
+        help="The model's file or folder, or its name: as in `weft models list` for llamacpp, on the hub for vllm. "
+        "A GGUF file implies --engine llamacpp."
+    ),
+]
+Upstream = Annotated[
+    str | None,
+    typer.Option(
+        help="Engine openai: the server's URL. Engine triton: host:port of its gRPC. The key comes by setting."
+    ),
+]
+WorkerPython = Annotated[
+    Path | None,
+    typer.Option(help="The interpreter for workers, where their engine has an environment of its own."),
+]
+QdrantUrl = Annotated[str | None, typer.Option(help="Keep indexes on this Qdrant server.", show_default="embedded")]
+PostgresUrl = Annotated[
+    str | None,
+    typer.Option(help="Keep indexes in this Postgres; a password is better set as WEFT_RETRIEVER__POSTGRES_URL."),
 ]
 ModelName = Annotated[str | None, typer.Option(help="The name that clients ask for.")]
 DataDir = Annotated[Path | None, typer.Option(help="Where indexes, logs and caches are kept.", show_default=".weft")]
@@ -65,6 +86,10 @@ def up(
     engine: Engine = None,
     model: Model = None,
     model_name: ModelName = None,
+    upstream: Upstream = None,
+    worker_python: WorkerPython = None,
+    qdrant_url: QdrantUrl = None,
+    postgres_url: PostgresUrl = None,
     data_dir: DataDir = None,
     http_port: HttpPort = None,
     http_host: HttpHost = None,
@@ -87,6 +112,9 @@ def up(
 
     Example: weft up --workers 4 --engine sim
 
+    Example with vLLM in an environment of its own: weft up --engine vllm --model ~/models/llama --worker-python
+    .venv-vllm/bin/python
+
     Example of unequal workers: weft up --engine sim --sim-speed 1,0.25 --sim-prefill-tokens-per-s 20000
     """
     overrides = Overrides()
@@ -104,6 +132,9 @@ def up(
     if model is not None and engine in (None, "llamacpp") and looks_like_name(str(model)):
         model = find(str(model), data_dir or load_settings().data_dir)
     overrides.put_model(engine, model)
+    overrides.put_upstream(engine, upstream)
+    overrides.put_store(qdrant_url, postgres_url)
+    overrides.put("worker.python", worker_python and worker_python.absolute())
     overrides.put("worker.model_name", model_name)
     overrides.put("worker.sim.ttft_ms", sim_ttft_ms)
     overrides.put("worker.sim.itl_ms", sim_itl_ms)

@@ -27,7 +27,10 @@ class WorkerSettings(Section):
     engine: Literal["reader", "sim", "llamacpp", "vllm", "triton", "openai"] = Field(
         default="reader", description="What generates."
     )
-    model: Path | None = Field(default=None, description="The model's file, for llamacpp.")
+    model: Path | None = Field(default=None, description="The model's file for llamacpp, its folder for vllm.")
+    python: Path | None = Field(
+        default=None, description="What `weft up` runs workers with, where their engine has an environment of its own."
+    )
     model_name: str = Field(
         default="", max_length=256, description="The name that clients ask for; empty: the engine's or the file's."
     )
