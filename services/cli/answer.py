@@ -8,12 +8,15 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text as Styled
 
-from services.cli.convert import Event, Finished, Note, Source, Sources, Text
+from services.cli.convert import Event, Finished, Grounding, Note, Source, Sources, Text
 from services.cli.documents import shown
 from services.kit.errors import WeftError
 
 _CITATION = re.compile(r"\[(\d{1,3})\]")
 _CUT = {"length": "cut at max_tokens", "deadline": "the deadline passed", "cancelled": "cancelled"}
+_NOTHING_FOUND = "(nothing relevant was found, so no model was asked; --answer-anyway asks it)"
+UNSUPPORTED_LIMIT = 10
+"""Sentences without support that are shown; of more, their number is told."""
 
 
 class Answer:
@@ -82,13 +85,32 @@ class Printer:
             self._out.print()
 
     def end(self, answer: Answer) -> None:
-        """Ends the text; says why it is not whole, and which sources there are."""
+        """Ends the text; says why it is not whole, what of it has no support, and which sources there are."""
         self._out.print()
         if answer.finished and answer.finished.reason in _CUT:
             self._notes.print(f"({_CUT[answer.finished.reason]})", style="yellow")
+        if answer.finished and answer.finished.reason == "nothing_found":
+            self._notes.print(_NOTHING_FOUND, style="yellow", markup=False, soft_wrap=True)
+        if answer.finished and answer.finished.grounding:
+            print_doubts(self._out, answer.text, answer.finished.grounding)
         if answer.sources:
             self._out.print()
             print_sources(self._out, answer.sources, answer.cited())
+
+
+def print_doubts(out: Console, text: str, grounding: Grounding) -> None:
+    """What of an answer cannot be traced to its sources; nothing where all of it can."""
+    if not grounding.dangling and not grounding.unsupported:
+        return
+    out.print()
+    for number in grounding.dangling:
+        out.print(f"[{number}] points at no source", style="red", markup=False)
+    for one in grounding.unsupported[:UNSUPPORTED_LIMIT]:
+        line = Styled("not in the sources: ", style="yellow")
+        line.append(" ".join(text[one.start_offset : one.end_offset].split()), style="dim")
+        out.print(line, soft_wrap=True)
+    if (more := len(grounding.unsupported) - UNSUPPORTED_LIMIT) > 0:
+        out.print(f"not in the sources: {more} more", style="yellow")
 
 
 def print_sources(out: Console, sources: Sequence[Source], cited: set[int]) -> None:

@@ -45,8 +45,30 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsupported:
+    """A sentence with too little support in the sources: where it stands in the answer, in characters."""
+
+    start_offset: int
+    end_offset: int
+    support: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grounding:
+    """How well the answer rests on its sources. `dangling` are the numbers that it cites and no source has."""
+
+    dangling: tuple[int, ...]
+    unsupported: tuple[Unsupported, ...]
+    supported_share: float
+    given_passages: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer is complete. `reason` is stop, length, deadline or cancelled; `ttft_s` is 0 without a token."""
+    """The answer is complete. `reason` is stop, length, deadline, cancelled or nothing_found.
+
+    `ttft_s` is 0 without a token; `grounding` is None without retrieval.
+    """
 
     reason: str
     worker_id: str
@@ -55,6 +77,7 @@ class Finished:
     completion_tokens: int
     ttft_s: float
     total_s: float
+    grounding: Grounding | None = None
 
 
 Event = Text | Sources | Note | Finished | WeftError
@@ -109,6 +132,18 @@ def _finished(message: router_pb2.Finished) -> Finished:
         completion_tokens=message.usage.completion_tokens,
         ttft_s=duration_to_seconds(message.timing.ttft),
         total_s=duration_to_seconds(message.timing.total),
+        grounding=_grounding(message.grounding) if message.HasField("grounding") else None,
+    )
+
+
+def _grounding(message: router_pb2.Grounding) -> Grounding:
+    return Grounding(
+        dangling=tuple(sorted({citation.number for citation in message.citations if not citation.valid})),
+        unsupported=tuple(
+            Unsupported(one.start_offset, one.end_offset, round(one.support, 3)) for one in message.unsupported
+        ),
+        supported_share=round(message.supported_share, 3),
+        given_passages=message.given_passages,
     )
 
 

@@ -22,6 +22,8 @@ Retrieval = Annotated[bool, typer.Option("--retrieval/--no-retrieval", help="Ans
 Model = Annotated[str, typer.Option(help="The model.", show_default="the one that is served")]
 TopK = Annotated[int, typer.Option(min=1, max=20, help="Passages to retrieve.")]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="Longest answer.", show_default="the model's")]
+MinScore = Annotated[float | None, typer.Option(help="Leave out passages that score less.", show_default="the index's")]
+Anyway = Annotated[bool, typer.Option("--answer-anyway", help="Ask the model even where nothing relevant is found.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object once the answer is complete.")]
 
 
@@ -32,10 +34,14 @@ def ask(
     model: Model = "",
     top_k: TopK = 5,
     max_tokens: MaxTokens = None,
+    min_score: MinScore = None,
+    answer_anyway: Anyway = False,
     target: Target = None,
     as_json: Json = False,
 ) -> None:
     """Ask a question; the answer comes as it is generated, then its sources, with those that it cites highlighted.
+
+    Citations that point nowhere, and sentences that the sources do not support, are named after the answer.
 
     Example: weft ask "How do I install it on Linux?" --index manuals
     """
@@ -43,8 +49,14 @@ def ask(
         raise UsageProblem("the question is empty")
     if index and not retrieval:
         raise UsageProblem("--index and --no-retrieval exclude each other: leave one out")
+    if (min_score is not None or answer_anyway) and not retrieval:
+        raise UsageProblem("--min-score and --answer-anyway say how to retrieve: leave out --no-retrieval")
     settings = load_settings()
-    chosen = router_pb2.Retrieval(index=index, top_k=top_k) if retrieval else None
+    chosen = None
+    if retrieval:
+        chosen = router_pb2.Retrieval(
+            index=index, top_k=top_k, min_score=min_score, answer_without_sources=answer_anyway
+        )
     request = chat_request(question, chosen, model, max_tokens)
     run_async(_ask(request, address_of(target, settings), settings, as_json))
 

@@ -68,7 +68,7 @@ def ground(answer: str, given: Sequence[Given], threshold: float) -> Grounding:
     """Looks at each citation and each sentence; `threshold` is the support, 0 to 1, that a sentence needs.
 
     A sentence's support is the share of its content words that stand in the passages which it cites, or in any where
-    it cites none that was given; a number counts as three words. Headings, questions, and sentences that say that the
+    it cites none that was given; a number counts as four words. Headings, questions, and sentences that say that the
     sources do not hold the answer, are no statements.
     """
     answer = answer[:ANSWER_LIMIT]

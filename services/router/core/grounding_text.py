@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 HEADING_WORDS = 8
 """A line of at most so many words without a full stop is a heading, where another line follows."""
-NUMBER_WEIGHT = 3
+NUMBER_WEIGHT = 4
+"""A sentence of usual length with a wrong number in it has too little support by that alone."""
 
 CITATION = re.compile(r"[\[【]([0-9]{1,3}(?:\s?[,;]\s?[0-9]{1,3}){0,15})[\]】](?!\()|(`)")
 """Numbers in brackets, or a backtick, between two of which brackets are code."""

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from services.cli.answer import Answer, Printer
-from services.cli.convert import Event, Finished, Source, Sources, Text
+from services.cli.convert import Event, Finished, Grounding, Source, Sources, Text, Unsupported
 from services.kit.errors import Exhausted
 
 GUIDE = Source(1, "Guide", "guide.md", 3, ("Setup", "Linux"), "…")
@@ -18,6 +18,8 @@ EVENTS: list[Event | None] = [
     Text(", and not [9]."),
     Finished("stop", "worker-0", 1, 10, 5, 0.1, 0.2),
 ]
+DOUBTFUL = Finished("stop", "worker-0", 1, 10, 5, 0.1, 0.2, Grounding((9,), (Unsupported(10, 24, 0.1),), 0.5, 2))
+NOTHING = Finished("nothing_found", "", 0, 0, 0, 0.0, 0.1, Grounding((), (), 1.0, 0))
 
 
 def test_a_whole_answer() -> None:
@@ -49,3 +51,31 @@ def test_printing_keeps_brackets_and_lists_the_sources() -> None:
         "[1] Guide  guide.md, Setup › Linux, page 3",
         "[2] Notes  notes.md",
     ]
+
+
+def test_what_has_no_support_is_named_between_answer_and_sources() -> None:
+    screen = io.StringIO()
+    answer, printer = Answer(), Printer(Console(file=screen, width=100), Console(file=io.StringIO()))
+    for event in [*EVENTS[:-1], DOUBTFUL]:
+        answer.take(event)
+        printer.event(event)
+    printer.end(answer)
+    assert screen.getvalue().splitlines()[:5] == [
+        "Run it [1], and not [9].",
+        "",
+        "[9] points at no source",
+        "not in the sources: , and not [9].",
+        "",
+    ]
+    assert answer.to_json()["finished"]["grounding"]["dangling"] == (9,)
+
+
+def test_nothing_found_is_said_and_why_no_model_was_asked() -> None:
+    screen, said = io.StringIO(), io.StringIO()
+    answer, printer = Answer(), Printer(Console(file=screen, width=200), Console(file=said, width=200))
+    for event in (Text("No document answers this."), NOTHING):
+        answer.take(event)
+        printer.event(event)
+    printer.end(answer)
+    assert screen.getvalue() == "No document answers this.\n"
+    assert "nothing relevant was found, so no model was asked" in said.getvalue()
