@@ -29,10 +29,12 @@ SAYS = ("The router", " listens on", " 50051 [1].", " Napoleon ruled", " France 
 
 
 async def test_an_answer_is_checked_against_what_it_was_given(start: Start) -> None:
-    async with fake_retriever.listening(FakeRetriever(GUIDE, NOTES)) as retriever:
-        async with start(FakeWorker(words=SAYS), retriever=retriever.address) as router:
-            found = await events(router.chat("how?", retrieval=DOCS))
-            plain = await events(router.chat("how?"))
+    async with (
+        fake_retriever.listening(FakeRetriever(GUIDE, NOTES)) as retriever,
+        start(FakeWorker(words=SAYS), retriever=retriever.address) as router,
+    ):
+        found = await events(router.chat("how?", retrieval=DOCS))
+        plain = await events(router.chat("how?"))
     text, grounding = text_of(found), found[-1].finished.grounding
     assert [(c.number, c.valid, c.document_id, c.chunk_id) for c in grounding.citations] == [
         (1, True, "guide", "c1"),
@@ -73,10 +75,12 @@ async def test_nothing_found_is_an_answer_of_its_own(start: Start) -> None:
 
 
 async def test_nothing_found_in_a_model_that_nobody_serves_is_still_an_error(start: Start) -> None:
-    async with fake_retriever.listening(FakeRetriever()) as retriever:
-        async with start(FakeWorker(), retriever=retriever.address) as router:
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await events(router.chat("how?", model="other", retrieval=DOCS))
+    async with (
+        fake_retriever.listening(FakeRetriever()) as retriever,
+        start(FakeWorker(), retriever=retriever.address) as router,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await events(router.chat("how?", model="other", retrieval=DOCS))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
@@ -92,11 +96,13 @@ async def test_the_model_is_asked_all_the_same_where_the_caller_wants_it(start: 
 
 
 async def test_the_retriever_is_asked_as_the_caller_says(start: Start) -> None:
-    async with fake_retriever.listening(FakeRetriever(GUIDE)) as retriever:
-        async with start(FakeWorker(), retriever=retriever.address) as router:
-            await events(router.chat("how?", retrieval=DOCS))
-            asked = router_pb2.Retrieval(index="docs", min_score=0.0, rerank=retriever_pb2.RERANK_MMR)
-            await events(router.chat("how?", retrieval=asked))
+    async with (
+        fake_retriever.listening(FakeRetriever(GUIDE)) as retriever,
+        start(FakeWorker(), retriever=retriever.address) as router,
+    ):
+        await events(router.chat("how?", retrieval=DOCS))
+        asked = router_pb2.Retrieval(index="docs", min_score=0.0, rerank=retriever_pb2.RERANK_MMR)
+        await events(router.chat("how?", retrieval=asked))
     plain, chosen = retriever.searches
     assert (plain.HasField("min_score"), plain.rerank) == (False, retriever_pb2.RERANK_UNSPECIFIED)
     assert (chosen.HasField("min_score"), chosen.min_score, chosen.rerank) == (True, 0.0, retriever_pb2.RERANK_MMR)
@@ -124,10 +130,12 @@ async def test_the_budget_leaves_out_the_worst(start: Start) -> None:
     ],
 )
 async def test_no_room_for_any_source_is_said(start: Start, asked: dict[str, Any], text: str, field: str) -> None:
-    async with fake_retriever.listening(FakeRetriever(GUIDE)) as retriever:
-        async with start(FakeWorker(), retriever=retriever.address) as router:
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await events(router.chat(text, retrieval=router_pb2.Retrieval(index="docs", **asked)))
+    async with (
+        fake_retriever.listening(FakeRetriever(GUIDE)) as retriever,
+        start(FakeWorker(), retriever=retriever.address) as router,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await events(router.chat(text, retrieval=router_pb2.Retrieval(index="docs", **asked)))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert detail(caught.value, error_details_pb2.BadRequest).field_violations[0].field == field
 
@@ -140,10 +148,12 @@ async def complete(router: Any, **options: Any) -> bytes:
 
 
 async def test_openai_clients_get_sources_and_grounding(start: Start) -> None:
-    async with fake_retriever.listening(FakeRetriever(GUIDE, NOTES)) as retriever:
-        async with start(FakeWorker(words=SAYS), retriever=retriever.address) as router:
-            whole = json.loads(await complete(router))
-            lines = (await complete(router, stream=True)).decode().split("\n\n")
+    async with (
+        fake_retriever.listening(FakeRetriever(GUIDE, NOTES)) as retriever,
+        start(FakeWorker(words=SAYS), retriever=retriever.address) as router,
+    ):
+        whole = json.loads(await complete(router))
+        lines = (await complete(router, stream=True)).decode().split("\n\n")
     chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     streamed = [chunk["retrieval"] for chunk in chunks if "retrieval" in chunk]
     assert [(s["number"], s["document_id"]) for s in whole["retrieval"]["sources"]] == [(1, "guide"), (2, "notes")]
@@ -160,9 +170,11 @@ async def test_openai_clients_get_sources_and_grounding(start: Start) -> None:
 
 
 async def test_openai_clients_are_told_that_nothing_was_found(start: Start) -> None:
-    async with fake_retriever.listening(FakeRetriever()) as retriever:
-        async with start(FakeWorker(), retriever=retriever.address) as router:
-            found = json.loads(await complete(router))
+    async with (
+        fake_retriever.listening(FakeRetriever()) as retriever,
+        start(FakeWorker(), retriever=retriever.address) as router,
+    ):
+        found = json.loads(await complete(router))
     assert found["choices"][0]["message"]["content"] == "No document answers this: nothing relevant was found."
     assert found["choices"][0]["finish_reason"] == "stop"
     assert (found["usage"]["total_tokens"], found["retrieval"]["sources"]) == (0, [])
@@ -178,11 +190,13 @@ async def test_openai_clients_may_set_every_option(start: Start) -> None:
         "filter": {"document_ids": ["guide"], "conditions": [{"key": "kind", "values": ["manual"]}]},
         "answer_without_sources": True,
     }
-    async with fake_retriever.listening(FakeRetriever()) as retriever:
-        async with start(FakeWorker(), retriever=retriever.address) as router:
-            found = json.loads(await complete(router, retrieval=options))
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await complete(router, retrieval={"mode": "psychic"})
+    async with (
+        fake_retriever.listening(FakeRetriever()) as retriever,
+        start(FakeWorker(), retriever=retriever.address) as router,
+    ):
+        found = json.loads(await complete(router, retrieval=options))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await complete(router, retrieval={"mode": "psychic"})
     assert found["choices"][0]["message"]["content"] == "once upon a time"
     asked = retriever.searches[0]
     assert (asked.top_k, asked.mode, asked.rerank) == (3, retriever_pb2.SEARCH_MODE_BM25, retriever_pb2.RERANK_MMR)
@@ -196,12 +210,14 @@ async def test_openai_clients_may_set_every_option(start: Start) -> None:
 
 
 async def test_turns_of_a_conversation_are_checked_too(start: Start) -> None:
-    async with fake_retriever.listening(FakeRetriever(GUIDE)) as retriever:
-        async with start(FakeWorker(words=SAYS), retriever=retriever.address) as router:
-            call = router.stub.Converse(timeout=10)
-            opening = router_pb2.ConversationOpen(settings=router_pb2.StreamChatRequest(retrieval=DOCS))
-            await call.write(router_pb2.ConverseRequest(open=opening))
-            await call.write(router_pb2.ConverseRequest(turn=router_pb2.UserTurn(content="how?")))
-            await call.done_writing()
-            found = [response.event async for response in call]
+    async with (
+        fake_retriever.listening(FakeRetriever(GUIDE)) as retriever,
+        start(FakeWorker(words=SAYS), retriever=retriever.address) as router,
+    ):
+        call = router.stub.Converse(timeout=10)
+        opening = router_pb2.ConversationOpen(settings=router_pb2.StreamChatRequest(retrieval=DOCS))
+        await call.write(router_pb2.ConverseRequest(open=opening))
+        await call.write(router_pb2.ConverseRequest(turn=router_pb2.UserTurn(content="how?")))
+        await call.done_writing()
+        found = [response.event async for response in call]
     assert found[-1].finished.grounding.given_passages == 1
