@@ -64,7 +64,9 @@ def vllm_server(folder: Path, *, slots: int, context_tokens: int) -> Iterator[st
                 *("--host", "127.0.0.1", "--port", str(port)),
                 *("--dtype", "float32", "--max-model-len", str(context_tokens), "--max-num-seqs", str(slots)),
                 "--enforce-eager",
-                *("--enable-lora", "--max-lora-rank", str(RANK), "--lora-modules"),
+                # vLLM's CPU kernels read the last slot for requests without an adapter, so that one stays empty.
+                *("--enable-lora", "--max-lora-rank", str(RANK), "--max-loras", str(len(ADAPTERS) + 1)),
+                "--lora-modules",
                 *[f"{name}={write_lora(folder / name, seed)}" for seed, name in enumerate(ADAPTERS, 1)],
             ],
             stdin=subprocess.DEVNULL,
