@@ -13,7 +13,7 @@ from tests.engines.missing import Missing
 from tests.engines.process import EngineWorker
 
 HERE = Path(__file__).parent
-CASE_LIMIT_S = 60
+CASE_LIMIT_S = 120
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
