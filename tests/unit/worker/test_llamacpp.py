@@ -1,10 +1,13 @@
 """The llamacpp engine on a tiny random model: real tokens, exact resume, real limits, and cancels that free a slot."""
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+import xllamacpp
 
 from services.kit.errors import InvalidArgument
 from services.kit.settings.engines.llamacpp import LlamaCppSettings
@@ -214,3 +217,31 @@ async def test_no_file_is_a_sentence() -> None:
     with pytest.raises(ModelError, match="needs a model"):
         async with open_llamacpp(WorkerSettings(engine="llamacpp"), Collector()):
             pass
+
+
+async def test_a_stop_while_the_model_loads_waits_until_llama_cpp_can_be_stopped(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, cancelled, loaded = asyncio.Event(), threading.Event(), threading.Event()
+    real, loop = xllamacpp.Server, asyncio.get_running_loop()
+
+    def slow(params: object) -> object:
+        loop.call_soon_threadsafe(begun.set)
+        cancelled.wait()
+        server = real(params)
+        loaded.set()
+        return server
+
+    monkeypatch.setattr(xllamacpp, "Server", slow)
+
+    async def opens() -> None:
+        async with open_llamacpp(WorkerSettings(engine="llamacpp", model=tiny_gguf), Collector()):
+            raise AssertionError("it was told to stop before")
+
+    opening = asyncio.create_task(opens())
+    await begun.wait()
+    opening.cancel()
+    loop.call_soon(cancelled.set)
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert loaded.is_set(), "dropped before its loop has begun, it would never end"

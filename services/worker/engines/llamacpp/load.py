@@ -4,12 +4,13 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import xllamacpp
 
+from services.kit.errors import WeftError
 from services.kit.settings.worker import WorkerSettings
 from services.worker.engines.http import HttpClient
 from services.worker.engines.llamacpp.engine import LlamaCppEngine
@@ -52,6 +53,33 @@ async def open_llamacpp(settings: WorkerSettings, sink: Sink) -> AsyncIterator[L
     )
     key = secrets.token_urlsafe(32)
     params = _params(settings, path, about, key, on_cpu=on_cpu)
+    server, client = await _started(params, path, key)
+    engine = LlamaCppEngine(about, head, client, sink)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+        # Dropping the last reference stops llama.cpp's threads and frees the model.
+        del server
+
+
+async def _started(params: Any, path: Path, key: str) -> tuple[Any, HttpClient]:
+    """llama.cpp with the model, and a way to ask it. Raises ModelError.
+
+    A load cannot be cut short, and a llama.cpp that is stopped before its loop has begun never ends: so whoever cancels
+    this waits until it has.
+    """
+    starting = asyncio.create_task(_start(params, path, key))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with suppress(WeftError):
+            _, client = await starting
+            client.close()
+        raise
+
+
+async def _start(params: Any, path: Path, key: str) -> tuple[Any, HttpClient]:
     try:
         server = await asyncio.to_thread(xllamacpp.Server, params)
     except Exception as error:
@@ -60,15 +88,9 @@ async def open_llamacpp(settings: WorkerSettings, sink: Sink) -> AsyncIterator[L
     client = HttpClient(
         server.listening_address, {"Authorization": f"Bearer {key}"}, to_refusal, name="llama.cpp", keep=False
     )
-    engine = LlamaCppEngine(about, head, client, sink)
-    try:
-        # One token, before anything else: a llama.cpp that is stopped before its loop has begun never ends.
-        await client.post("/completion", {"prompt": [0], "n_predict": 1, "cache_prompt": False})
-        yield engine
-    finally:
-        await engine.close()
-        # Dropping the last reference stops llama.cpp's threads and frees the model.
-        del server
+    # One token, before anything else: its loop has begun then.
+    await client.post("/completion", {"prompt": [0], "n_predict": 1, "cache_prompt": False})
+    return server, client
 
 
 def _has_no_gpu() -> bool:
