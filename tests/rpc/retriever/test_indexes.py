@@ -208,3 +208,19 @@ async def until_refused(call: Any) -> list[pb.ReembedIndexResponse]:
     with contextlib.suppress(grpc.aio.AioRpcError):
         return [response async for response in call]
     return []
+
+
+async def test_indexes_of_an_earlier_version_keep_their_names(start: Start, tmp_path: Path) -> None:
+    """They lie in folders of their own names, and nothing beside them says so."""
+    async with start() as retriever:
+        await retriever.ingest(*BIRDS)
+    folder = tmp_path / "indexes"
+    (collection,) = (path for path in folder.iterdir() if path.is_dir())
+    collection.rename(folder / "birds")
+    (folder / "library.json").unlink()
+    async with start() as retriever:
+        assert await retriever.sources("heron", index="birds", mode=pb.SEARCH_MODE_BM25) == ["heron.md"]
+        await retriever.ingest(document("crane.md", "The crane wades.", index="birds"))
+        assert await retriever.info("birds") == (4, 4)
+    async with start() as retriever:
+        assert await retriever.info("birds") == (4, 4)

@@ -1,11 +1,14 @@
 """A collection's folder: which shard is the current one, what it was built of, and what must survive a crash there."""
 
+import contextlib
 import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from services.retriever.document import EmbeddingModel, Spec
+from services.retriever.core.naming import is_index_name
+from services.retriever.document import EmbeddingModel, IndexOptions, Spec
+from services.retriever.shelf import Entry, Shelf
 from services.retriever.stores.state_file import StateFile
 from services.retriever.stores.words import Bm25Settings
 
@@ -69,6 +72,18 @@ class Folder:
         for path in self.path.iterdir():
             if path.is_dir() and path != self.shard:
                 shutil.rmtree(path)
+
+
+def shelf_of(folder: Path) -> bytes:
+    """The library's state for folders that are named as their indexes are; empty where there is none."""
+    entries = dict[str, Entry]()
+    for path in sorted(folder.glob(f"[a-z0-9]*/{_META}")):
+        name = path.parent.name
+        # A damaged one is told of when it is opened.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if is_index_name(name):
+                entries[name] = Entry(name, Folder(path.parent).spec, IndexOptions())
+    return Shelf(entries, {}).to_json() if entries else b""
 
 
 def _replace(path: Path, text: str) -> None:

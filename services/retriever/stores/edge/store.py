@@ -16,6 +16,7 @@ from services.kit.errors import Exhausted, Unavailable, error_for
 from services.kit.settings.retriever import RetrieverSettings
 from services.retriever.child import Child, ChildGone, ChildSlow
 from services.retriever.document import Counts, Filter, Hit, Probe, Record, Spec, Vectored
+from services.retriever.stores.edge.folder import shelf_of
 from services.retriever.stores.edge.graph import GraphBuilder
 from services.retriever.stores.edge.operations import (
     READS,
@@ -65,7 +66,7 @@ class EdgeStore:
         self._settings = settings
         self._now = now
         self._on_restart = on_restart
-        folder = (data_dir / "indexes").resolve()
+        folder = self._folder = (data_dir / "indexes").resolve()
         self._arguments = [_start_of(folder, settings).to_json()]
         self._state = StateFile(folder / "library.json")
         self._graphs = GraphBuilder(self._do, folder)
@@ -114,8 +115,8 @@ class EdgeStore:
         self._refuse_all("the store is closed")
 
     async def load_state(self) -> bytes:
-        """What `save_state` kept last."""
-        return await asyncio.to_thread(self._state.load)
+        """What `save_state` kept last; where nothing ever was, every collection under its own name."""
+        return await asyncio.to_thread(lambda: self._state.load() or shelf_of(self._folder))
 
     async def save_state(self, state: bytes) -> None:
         """Keeps the library's state."""
