@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,9 @@ from services.kit.settings.shared import GrpcSettings, TelemetrySettings
 from services.kit.settings.worker import WorkerSettings
 
 PREFIX = "WEFT_"
+# Values that no message repeats, by their keys; and what may stand before the host of an address.
+_SECRET = re.compile(r"(^|[._])(key|keys|token|tokens|password|secret|headers)(\.|$)", re.IGNORECASE)
+_IN_URL = re.compile(r"//[^/@\s]+@")
 _NOT_SETTINGS = {"WEFT_CONFIG", "WEFT_SUPERVISED"}
 
 
@@ -112,7 +116,9 @@ def _sentence(item: Any) -> str:
     if isinstance(item["input"], dict):
         # What is wrong with a whole section says so itself; the section may hold secrets.
         return f"{key}: {item['msg']}"
-    return f"{key}: {item['msg']}, and not {item['input']!r}"
+    if _SECRET.search(key):
+        return f"{key}: {item['msg']}"
+    return f"{key}: {item['msg']}, and not {_IN_URL.sub('//…@', repr(item['input']))}"
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

@@ -61,3 +61,36 @@ def test_children_read_the_same_tree(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_page_is_made_from_the_tree() -> None:
     assert PAGE.read_text() == page(), "run `python -m tests.settings_page` and commit docs/settings.md"
+
+
+@pytest.mark.parametrize(
+    ("engine", "key"),
+    [
+        pytest.param({"api_key": "s3cret\n"}, "worker.openai.api_key", id="key with a line break"),
+        pytest.param({"base_url": "http://me:s3cret@gpu:8000"}, "worker.openai.base_url", id="password in the address"),
+        pytest.param({"base_url": "http://gpu:8000/v1?key=s3cret"}, "worker.openai.base_url", id="key in a query"),
+        pytest.param({"headers": {"X-Key": "s3cret\r\nHost: b"}}, "worker.openai.headers", id="second header in one"),
+        pytest.param({"headers": {"X-Key: s3cret\r\nA": "b"}}, "worker.openai.headers", id="second header in a name"),
+        pytest.param({"headers": {"Content-Length": "5"}}, "worker.openai.headers", id="length of another body"),
+        pytest.param({"headers": {"A": "s3cret", "a": "s3cret"}}, "worker.openai.headers", id="one header twice"),
+    ],
+)
+def test_what_would_break_a_request_is_refused(engine: dict[str, object], key: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(worker={"openai": engine})
+    assert str(caught.value).startswith(f"{key}: ")
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param({"api_key": "s3cret\n"}, id="key"),
+        pytest.param({"base_url": "http://me:s3cret@gpu:8000"}, id="password"),
+        pytest.param({"headers": {"X-Key": "s3cret\n"}}, id="header"),
+        pytest.param({"headers": {"X-Key": ["s3cret"]}}, id="header of a wrong type"),
+    ],
+)
+def test_no_message_repeats_a_secret(engine: dict[str, object]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(worker={"openai": engine})
+    assert "s3cret" not in str(caught.value)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
+from services.kit.settings.engines.headers import Headers, Key
 from services.kit.settings.shared import Section
 
 
@@ -12,11 +13,14 @@ class OpenAISettings(Section):
     """The `openai` engine: any OpenAI-compatible server. It holds at most `worker.max_running` connections to it."""
 
     base_url: str = Field(
-        default="http://127.0.0.1:8000", pattern=r"^https?://[^\s]+$", description="The server, with or without /v1."
+        default="http://127.0.0.1:8000",
+        max_length=2048,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$",
+        description="The server, with or without /v1; a key belongs in api_key.",
     )
     model: str = Field(default="", max_length=256, description="Its name for the model; empty: the only one it has.")
-    api_key: SecretStr = Field(default=SecretStr(""), description="Sent as a bearer token; never logged.")
-    headers: dict[str, str] = Field(default_factory=dict, description="More headers for every request.")
+    api_key: Key = Field(default=SecretStr(""), description="Sent as a bearer token; never logged.")
+    headers: Headers = Field(default_factory=dict, description="More headers for every request.")
     dialect: Literal["auto", "vllm", "llamacpp", "sglang", "plain"] = Field(
         default="auto", description="What the server is; auto asks it. Only vllm gives token ids and exact resume."
     )

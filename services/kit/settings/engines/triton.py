@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from services.kit.settings.engines.headers import Headers
 from services.kit.settings.shared import Section
 
 
@@ -24,7 +25,7 @@ class TritonSettings(Section):
     ca_file: Path | None = Field(default=None, description="Who signed its certificate; empty: the well-known ones.")
     cert_file: Path | None = Field(default=None, description="The worker's own certificate, where Triton asks for it.")
     key_file: Path | None = Field(default=None, description="The key of that certificate.")
-    headers: dict[str, str] = Field(
+    headers: Headers = Field(
         default_factory=dict, description="Sent with each call, such as an authorization; over TLS alone, or loopback."
     )
     ready_timeout_s: float = Field(
