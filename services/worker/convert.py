@@ -215,9 +215,13 @@ _FAILURES = {
 
 def from_logprob(logprob: Logprob) -> chat_pb2.TokenLogprob:
     """One token's log probability."""
+    text = logprob.text
+    if not text.isascii():
+        # An engine's JSON may hold half of a character; the whole step would fail on it.
+        text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     return chat_pb2.TokenLogprob(
         token_id=logprob.token_id,
-        text=logprob.text,
+        text=text,
         logprob=logprob.logprob,
         alternatives=[from_logprob(other) for other in logprob.alternatives],
     )

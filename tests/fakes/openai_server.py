@@ -23,7 +23,10 @@ def text_event(text: str, finish: str | None = None) -> dict[str, Any]:
 
 @dataclass
 class Answer:
-    """What to say to one path. `chunked` bodies are streamed; `hold` keeps the stream open after the body."""
+    """What to say to one path. `chunked` bodies are streamed; `hold` keeps the stream open after the body.
+
+    `mute` says nothing at all; `raw` is the whole answer, its head too.
+    """
 
     body: bytes = b""
     status: int = 200
@@ -31,6 +34,8 @@ class Answer:
     chunked: bool = False
     cut: bool = False
     hold: bool = False
+    mute: bool = False
+    raw: bytes = b""
 
 
 def json_answer(value: object, status: int = 200, **headers: str) -> Answer:
@@ -90,6 +95,14 @@ class FakeUpstream:
         data = await reader.readexactly(int(headers.get("content-length", 0)))
         self.requests.append((path, headers, json.loads(data) if data else None))
         answer = self.answers.get(path) or json_answer({"detail": "Not Found"}, 404)
+        if answer.mute:
+            await reader.read(1)
+            self.left.set()
+            raise ConnectionResetError
+        if answer.raw:
+            writer.write(answer.raw)
+            await writer.drain()
+            raise ConnectionResetError
         size = {"transfer-encoding": "chunked"} if answer.chunked else {"content-length": str(len(answer.body))}
         head = "".join(f"{key}: {value}\r\n" for key, value in {**answer.headers, **size}.items())
         writer.write(f"HTTP/1.1 {answer.status} X\r\n{head}\r\n".encode())

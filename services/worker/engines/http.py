@@ -17,9 +17,12 @@ from services.kit.errors import Unavailable, WeftError
 
 # The longest line of an answer: a whole answer that came without chunks may be one.
 LINE_LIMIT_BYTES = 16 * 1024 * 1024
+# A whole body: the ids of the longest prompts, with their texts, take less.
+BODY_LIMIT_BYTES = 64 * 1024 * 1024
 # Connections that are kept open for the next request.
 IDLE_LIMIT = 64
 _HEADERS_LIMIT = 128
+_HEADER_LIMIT_BYTES = 64 * 1024
 # How long the end of an answer may follow its last event.
 _END_LIMIT_S = 0.05
 
@@ -41,14 +44,22 @@ class Response:
         return f"Response(complete={self.complete})"
 
     async def body(self) -> bytes:
-        """All of it."""
-        return b"".join([chunk async for chunk in self.chunks()])
+        """All of it. Raises Unavailable where it breaks off, or has more than BODY_LIMIT_BYTES."""
+        parts, size_bytes = [], 0
+        async for chunk in self.chunks():
+            parts.append(chunk)
+            size_bytes += len(chunk)
+            if size_bytes > BODY_LIMIT_BYTES:
+                raise self._broken from ValueError(f"a body of more than {BODY_LIMIT_BYTES} bytes")
+        return b"".join(parts)
 
     async def events(self) -> AsyncGenerator[dict[str, Any], None]:
         """Server-sent events that are JSON objects, until `[DONE]` or the end. Raises Unavailable where one is none."""
         rest, chunks = b"", self.chunks()
         async for chunk in chunks:
             *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > LINE_LIMIT_BYTES:
+                raise self._broken from ValueError(f"a line of more than {LINE_LIMIT_BYTES} bytes")
             for line in lines:
                 if not line.startswith(b"data:"):
                     continue
@@ -59,23 +70,25 @@ class Response:
                 try:
                     # Bytes would first be looked at for their encoding.
                     event = json.loads(data.decode())
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise self._broken from error
                 if isinstance(event, dict):
                     yield event
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes. Raises Unavailable where it breaks off."""
+        """The body as it comes. Raises Unavailable where it breaks off, or a part of it is beyond all measure."""
         reader, now = self._reader, asyncio.get_running_loop().time
         try:
             if self.headers.get("transfer-encoding") == "chunked":
                 while size := int((await reader.readline()).split(b";")[0], 16):
+                    _check_size(size, LINE_LIMIT_BYTES)
                     chunk = await reader.readexactly(size + 2)
                     self.heard_s = now()
                     yield chunk[:-2]
                 await reader.readline()
                 self.complete = True
             elif (length := self.headers.get("content-length")) is not None:
+                _check_size(int(length), BODY_LIMIT_BYTES)
                 yield await reader.readexactly(int(length))
                 self.complete = True
             else:
@@ -84,6 +97,11 @@ class Response:
                     yield chunk
         except (OSError, EOFError, ValueError) as error:
             raise self._broken from error
+
+
+def _check_size(size_bytes: int, limit_bytes: int) -> None:
+    if not 0 <= size_bytes <= limit_bytes:
+        raise ValueError(f"{size_bytes} bytes at once")
 
 
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -119,7 +137,7 @@ class HttpClient:
             "Host": parts.netloc.rpartition("@")[2],
             "Connection": "keep-alive" if keep else "close",
             "Content-Type": "application/json",
-            **headers,
+            **{key.title(): value for key, value in headers.items()},
         }
         self._fixed = "".join(f"{key}: {value}\r\n" for key, value in fixed.items())
         self._idle: deque[_Connection] = deque()
@@ -145,7 +163,7 @@ class HttpClient:
     def _parse(self, body: bytes) -> Any:
         try:
             return json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._broken() from error
 
     async def _whole(self, method: str, path: str, body: Mapping[str, Any] | None) -> bytes:
@@ -203,7 +221,8 @@ class HttpClient:
         except ssl.SSLError as error:
             message = f"{self._name} cannot be trusted: {error.reason or error}"
             raise Unavailable(message, reason="ENGINE_BROKEN") from error
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, UnicodeError) as error:
+            # A host's name that cannot be one is a UnicodeError.
             message = f"{self._name} cannot be reached: {error or 'it did not answer in time'}"
             raise Unavailable(message, reason="ENGINE_BROKEN") from error
 
@@ -234,6 +253,7 @@ async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
     for _ in range(_HEADERS_LIMIT):
         if not (line := (await reader.readline()).strip()):
             return status, headers
+        _check_size(len(line), _HEADER_LIMIT_BYTES)
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.strip().lower()] = value.strip().lower()
     raise ValueError("too many headers")

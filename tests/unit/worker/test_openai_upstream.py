@@ -49,11 +49,14 @@ class Sink(Collector):
 
 
 @asynccontextmanager
-async def opened(upstream: FakeUpstream, **settings: Any) -> AsyncIterator[tuple[OpenAIEngine, Sink]]:
+async def opened(
+    upstream: FakeUpstream, *, max_running: int = 0, **settings: Any
+) -> AsyncIterator[tuple[OpenAIEngine, Sink]]:
     sink = Sink()
     own = {"start_limit_s": 0.0, "health_every_s": 0.02, **settings}
     mine = OpenAISettings(base_url=upstream.url, **own)
-    async with open_openai(WorkerSettings(engine="openai", openai=mine), sink) as engine:
+    worker = WorkerSettings(engine="openai", openai=mine, max_running=max_running)
+    async with open_openai(worker, sink) as engine:
         yield engine, sink
 
 

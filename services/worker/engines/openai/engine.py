@@ -6,7 +6,7 @@ from collections import deque
 
 import structlog
 
-from services.kit.errors import Internal, InvalidArgument, Unavailable, WeftError
+from services.kit.errors import Exhausted, Internal, InvalidArgument, Unavailable, WeftError
 from services.worker.engines.gather import Gatherer
 from services.worker.engines.http import HttpClient
 from services.worker.engines.openai.refusal import to_stream_error
@@ -16,11 +16,28 @@ from services.worker.engines.openai.watch import Reading
 from services.worker.engines.openai.wire import Chunk, to_chunk
 from services.worker.ports import About, EngineLoad, Finish, Reason, Sink, Tokenised, Tokens, Work
 
+# How long an upstream that says it is full is left alone where it does not say for how long itself, and at most.
+HOLD_S = 1.0
+HOLD_LIMIT_S = 60.0
+
 
 class OpenAIEngine:
-    """Admits up to `max_running` requests, each a task that reads its own stream. Whoever opens it calls `close`."""
+    """Admits up to `max_running` requests, each a task that reads its own stream. Whoever opens it calls `close`.
 
-    def __init__(self, about: About, client: HttpClient, route: Route, silence_limit_s: float, sink: Sink) -> None:
+    An upstream that says it is full is left alone for a while: meanwhile the engine refuses requests itself, and its
+    load says that there is no room, `max_waiting` included, so that routers ask elsewhere or let requests wait.
+    """
+
+    def __init__(
+        self,
+        about: About,
+        client: HttpClient,
+        route: Route,
+        silence_limit_s: float,
+        sink: Sink,
+        *,
+        max_waiting: int = 0,
+    ) -> None:
         self.about = about
         self._client = client
         self._route = route
@@ -33,6 +50,9 @@ class OpenAIEngine:
         self._others_running = 0
         self._others_waiting = 0
         self._broken = ""
+        self._max_waiting = max_waiting
+        self._loop = asyncio.get_running_loop()
+        self._full_until_s = 0.0
         self._log = structlog.get_logger("openai")
 
     def __repr__(self) -> str:
@@ -40,10 +60,14 @@ class OpenAIEngine:
 
     def load(self) -> EngineLoad:
         """Own requests, and those that others had at the same server when it told its load last."""
-        waiting = min(self._reading.waiting, len(self._running) - self._generating)
+        held = min(self._reading.waiting, len(self._running) - self._generating)
+        running = len(self._running) - held + self._others_running
+        waiting = len(self._waiting) + held + self._others_waiting
+        if self._full_s > 0:
+            running, waiting = max(running, self.about.max_running), max(waiting, self._max_waiting)
         return EngineLoad(
-            running=len(self._running) - waiting + self._others_running,
-            waiting=len(self._waiting) + waiting + self._others_waiting,
+            running=running,
+            waiting=waiting,
             queued_tokens=sum(r.call.prompt_tokens for r in self._running.values() if r.call and not r.generating),
             kv_usage=self._reading.kv_usage,
             step_count=self._gather.step_count,
@@ -54,16 +78,36 @@ class OpenAIEngine:
     def cached(self) -> tuple[int, ...]:
         return ()
 
+    @property
+    def _full_s(self) -> float:
+        """Seconds for which the upstream is still left alone."""
+        return max(0.0, self._full_until_s - self._loop.time())
+
     def submit(self, work: Work) -> None:
         if self._broken:
             raise Unavailable(self._broken, reason="ENGINE_BROKEN")
+        if self._full_s > 0:
+            raise self._full()
         request = Request.of(work)
         if len(self._running) < self.about.max_running:
             self._begin(request)
         else:
             self._waiting.append(request)
 
+    def _full(self) -> Exhausted:
+        message = f"the upstream is full and is left alone for {self._full_s:.1f} s; ask another worker, or later"
+        return Exhausted(message, reason="UPSTREAM_FULL", retry_delay_s=self._full_s)
+
+    def _hold(self, refusal: Exhausted) -> None:
+        """The upstream is full: asking it again at once would not help it. Who waits here may find room elsewhere."""
+        hold_s = min(refusal.retry_delay_s or HOLD_S, HOLD_LIMIT_S)
+        self._full_until_s = max(self._full_until_s, self._loop.time() + hold_s)
+        waiting, self._waiting = self._waiting, deque()
+        for request in waiting:
+            self._gather.ended(request.work.key, self._full())
+
     def _begin(self, request: Request) -> None:
+        request.begun_s = self._loop.time()
         self._running[request.work.key] = request
         request.task = asyncio.create_task(self._run(request))
 
@@ -102,6 +146,9 @@ class OpenAIEngine:
         except InvalidArgument as error:
             if error.reason == "ENGINE_REFUSED" and error.field == "prompt":
                 error.field = _blamed(request.work, error.message)
+            self._end(request, error)
+        except Exhausted as error:
+            self._hold(error)
             self._end(request, error)
         except WeftError as error:
             self._end(request, error)
@@ -169,7 +216,8 @@ class OpenAIEngine:
         if self._broken:
             self._log.info("upstream is back")
             self._broken = ""
-        if reading.moved:
+        if reading.moved or self._full_s > 0:
+            # One that is full and says so is not hung.
             self._gather.step_count += 1
         self._reading = reading
         own_waiting = len(self._running) - self._generating
@@ -181,9 +229,9 @@ class OpenAIEngine:
         self._gather.flush()
 
     def _cut_silent(self) -> None:
-        now_s, limit_s = asyncio.get_running_loop().time(), self._silence_limit_s
+        now_s, limit_s = self._loop.time(), self._silence_limit_s
         for request in list(self._running.values()):
-            if request.response is not None and now_s - request.response.heard_s > limit_s:
+            if now_s - request.heard_s > limit_s:
                 self._drop(request)
                 message = f"the upstream was silent for {limit_s:g} s; ask another worker"
                 self._end(request, Unavailable(message, reason="ENGINE_BROKEN"))

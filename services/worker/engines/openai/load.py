@@ -21,6 +21,8 @@ from services.worker.engines.openai.watch import Watch
 from services.worker.ports import About, Sink
 
 _RETRY_S = 0.5
+# For all that is asked to learn what an upstream is, a token of its model included.
+_PROBE_LIMIT_S = 30.0
 
 
 @asynccontextmanager
@@ -34,7 +36,12 @@ async def open_openai(settings: WorkerSettings, sink: Sink) -> AsyncIterator[Ope
     upstream = await _find(_client(mine, keep=False), settings)
     client = _client(mine, keep=upstream.dialect.keep_connections)
     engine = OpenAIEngine(
-        _about(settings, upstream), client, _route(client, upstream, mine), mine.silence_limit_s, sink
+        _about(settings, upstream),
+        client,
+        _route(client, upstream, mine),
+        mine.silence_limit_s,
+        sink,
+        max_waiting=settings.max_waiting,
     )
     watch = Watch(
         client,
@@ -62,16 +69,17 @@ async def _find(client: HttpClient, settings: WorkerSettings) -> Upstream:
     give_up_s = loop.time() + settings.openai.start_limit_s
     said = False
     while True:
+        limit_s = max(settings.openai.health_timeout_s, min(_PROBE_LIMIT_S, give_up_s - loop.time()))
         try:
-            upstream = await probe(client, settings)
-        except Unavailable as error:
+            async with asyncio.timeout(limit_s):
+                upstream = await probe(client, settings)
+        except (Unavailable, TimeoutError) as error:
+            why = error.message if isinstance(error, Unavailable) else f"it did not answer within {limit_s:g} s"
             if loop.time() >= give_up_s:
-                message = (
-                    f"{settings.openai.base_url}: {error.message}; set worker.openai.base_url, or start the server"
-                )
+                message = f"{settings.openai.base_url}: {why}; set worker.openai.base_url, or start the server"
                 raise UpstreamError(message) from error
             if not said:
-                log.warning("waiting for the upstream", url=settings.openai.base_url, why=error.message)
+                log.warning("waiting for the upstream", url=settings.openai.base_url, why=why)
                 said = True
             await asyncio.sleep(_RETRY_S)
         else:
@@ -84,15 +92,15 @@ def _client(mine: OpenAISettings, *, keep: bool) -> HttpClient:
     headers = dict(mine.headers)
     if key := mine.api_key.get_secret_value():
         headers["Authorization"] = f"Bearer {key}"
-    return HttpClient(
-        base_url,
-        headers,
-        to_refusal,
-        name=f"the upstream {urlsplit(base_url).netloc.rpartition('@')[2]}",
-        tls=_tls(mine) if base_url.startswith("https") else None,
-        connect_timeout_s=mine.connect_timeout_s,
-        keep=keep,
-    )
+    tls = _tls(mine) if base_url.startswith("https") else None
+    name = f"the upstream {urlsplit(base_url).netloc.rpartition('@')[2]}"
+    try:
+        return HttpClient(
+            base_url, headers, to_refusal, name=name, tls=tls, connect_timeout_s=mine.connect_timeout_s, keep=keep
+        )
+    except ValueError as error:
+        # A port that is none shows when it is read.
+        raise UpstreamError(f"worker.openai.base_url {mine.base_url} is no address: {error}") from error
 
 
 def _tls(mine: OpenAISettings) -> ssl.SSLContext:

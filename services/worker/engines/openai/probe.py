@@ -14,6 +14,9 @@ from services.worker.engines.openai.refusal import UpstreamError
 # Where neither the server nor the settings say.
 CONTEXT_TOKENS = 32_768
 MAX_RUNNING = 64
+# Names over the model that are passed on to routers.
+ADAPTERS_LIMIT = 1024
+_NAME_LIMIT = 256
 # Cut into tokens by the upstream, to tell tokenizers apart: scripts, digits, code, spaces, accents and emoji.
 PROBE = (
     "The quick brown fox jumps over 13 lazy dogs; naïve café, Straße, Здравствуй мир, שלום, مرحبا, नमस्ते, 東京の猫, "
@@ -46,6 +49,15 @@ class Upstream:
 
 async def probe(client: HttpClient, settings: WorkerSettings) -> Upstream:
     """Raises Unavailable while it is away, UpstreamError where it cannot be used as the settings say."""
+    try:
+        return await _probe(client, settings)
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+        # Whatever else it is, it is no such server.
+        message = f"{settings.openai.base_url} does not answer as an OpenAI-compatible server does: {error!r}"
+        raise UpstreamError(message) from error
+
+
+async def _probe(client: HttpClient, settings: WorkerSettings) -> Upstream:
     mine = settings.openai
     try:
         cards = _cards(await client.get_json("/v1/models"))
@@ -69,7 +81,7 @@ async def probe(client: HttpClient, settings: WorkerSettings) -> Upstream:
     return Upstream(
         dialect=dialect,
         model=model,
-        adapters=tuple(str(other["id"]) for other in cards if other.get("parent") == model),
+        adapters=_adapters(cards, model),
         context_tokens=min(filter(None, (settings.context_tokens, _context(card))), default=CONTEXT_TOKENS),
         max_running=settings.max_running or _slots(props) or MAX_RUNNING,
         fingerprint=fingerprint,
@@ -83,6 +95,11 @@ def _cards(answer: Any) -> list[dict[str, Any]]:
     if not isinstance(cards, list):
         raise UpstreamError("/v1/models is no list of models: is worker.openai.base_url an OpenAI-compatible server?")
     return [card for card in cards if isinstance(card, dict) and card.get("id")]
+
+
+def _adapters(cards: list[dict[str, Any]], model: str) -> tuple[str, ...]:
+    names = [str(card["id"]) for card in cards if card.get("parent") == model]
+    return tuple(dict.fromkeys(name for name in names if len(name) <= _NAME_LIMIT))[:ADAPTERS_LIMIT]
 
 
 def _chosen(cards: list[dict[str, Any]], model: str, base_url: str) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from services.worker.text import TextStage
 # The words for it of vLLM, llama.cpp, SGLang and TGI; every other word is an end of the model's own.
 _LENGTH = "length"
 _BROKEN = ("abort", "error")
+# Tokens that a server may have counted and not shown, such as a long reasoning's.
+UNSHOWN_LIMIT = 1 << 18
 
 
 @dataclass(slots=True)
@@ -30,6 +32,7 @@ class Request:
     ending: str = ""
     tail: list[int] = field(default_factory=list)
     generating: bool = False
+    begun_s: float = 0.0
     response: Response | None = None
     task: asyncio.Task[None] | None = None
 
@@ -45,6 +48,11 @@ class Request:
         self.tail = list(call.unshown)
         if self.stage is not None and call.shown:
             self.stage.push(call.shown.encode())
+
+    @property
+    def heard_s(self) -> float:
+        """When the upstream was heard last, on the loop's clock; before its first byte, when it was asked."""
+        return self.begun_s if self.response is None else self.response.heard_s
 
     @property
     def over(self) -> Reason | None:
@@ -90,6 +98,7 @@ class Request:
         uncounted = 0
         if self.usage is not None and self.call is not None and "return_token_ids" not in self.call.body:
             uncounted = max(0, len(self.work.resume) + self.usage.completion_tokens - self.count)
+            uncounted = min(uncounted, UNSHOWN_LIMIT)
         if not text and not uncounted:
             return None
         tokens = Tokens(self.work.key, self.count, [0] * uncounted, text)

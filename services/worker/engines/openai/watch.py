@@ -1,8 +1,11 @@
 """Watches an upstream: whether it is well, the same as before, and how busy it says it is."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+
+import structlog
 
 from services.kit.errors import WeftError
 from services.worker.engines.http import HttpClient
@@ -44,6 +47,7 @@ class Watch:
         self._broke = broke
         self._away = False
         self._steps = 0.0
+        self._log = structlog.get_logger("openai")
 
     def __repr__(self) -> str:
         return f"Watch({self._upstream.dialect.name} away={self._away})"
@@ -59,6 +63,10 @@ class Watch:
                 self._lost(f"the upstream did not answer within {self._timeout_s:g} s")
             except WeftError as error:
                 self._lost(error.message)
+            except Exception as caught:
+                # Without its watch a worker that is broken would never work again.
+                self._log.error("watching failed", exc_info=caught)
+                self._lost("the upstream's health cannot be read; the worker's log has the details")
             else:
                 self._read(reading)
 
@@ -102,8 +110,12 @@ def read_gauges(text: str, gauges: Gauges, steps_before: float) -> Reading:
 
 
 def _value(line: str) -> float:
-    """A series' value; the format allows a time after it, which none of these servers sends."""
+    """A series' value; the format allows a time after it, which none of these servers sends. 0 where it is no number.
+
+    Prometheus writes NaN and +Inf too.
+    """
     try:
-        return max(0.0, float(line.rsplit(" ", 1)[1]))
+        value = float(line.rsplit(" ", 1)[1])
     except (ValueError, IndexError):
         return 0.0
+    return max(0.0, value) if math.isfinite(value) else 0.0

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from services.kit.errors import Unavailable
 from services.worker.ports import Logprob
 
 # What OpenAI's interface gives where a probability is not known.
 UNKNOWN_LOGPROB = -9999.0
+# What a token's id and a count have to be below: the contract has 32 bits for them.
+_LIMIT = 1 << 32
 # How vLLM writes a token that it was asked to write by its id.
 _ID = "token_id:"
 
@@ -46,6 +49,8 @@ def to_chunk(event: Mapping[str, Any], alternatives: int | None) -> Chunk:
         # A lone surrogate, which JSON can hold, is no text.
         text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     ids, usage = choice.get("token_ids"), event.get("usage")
+    if ids and [token for token in ids if _number(token) != token]:
+        raise Unavailable("the upstream gave token ids that cannot be any", reason="ENGINE_FAILED")
     logprobs: tuple[Logprob, ...] = ()
     if alternatives is not None and choice.get("logprobs"):
         logprobs = _to_logprobs(choice["logprobs"], ids, alternatives)
@@ -55,13 +60,18 @@ def to_chunk(event: Mapping[str, Any], alternatives: int | None) -> Chunk:
         finish=choice.get("finish_reason") or "",
         usage=_to_usage(usage) if usage else None,
         logprobs=logprobs,
-        prompt_tokens=(event.get("prompt_progress") or {}).get("total", 0),
+        prompt_tokens=_number((event.get("prompt_progress") or {}).get("total")),
     )
 
 
 def _to_usage(usage: Mapping[str, Any]) -> Usage:
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-    return Usage(usage.get("prompt_tokens") or 0, cached, usage.get("completion_tokens") or 0)
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    return Usage(_number(usage.get("prompt_tokens")), _number(cached), _number(usage.get("completion_tokens")))
+
+
+def _number(value: object) -> int:
+    """A count or an id, as the contract can carry it; 0 for anything else."""
+    return value if type(value) is int and 0 <= value < _LIMIT else 0
 
 
 def _to_logprobs(found: Mapping[str, Any], ids: list[int] | None, alternatives: int) -> tuple[Logprob, ...]:
@@ -83,7 +93,7 @@ def _from_content(item: Mapping[str, Any], alternatives: int) -> Logprob:
         text = bytes(raw).decode(errors="replace")
     others = (item.get("top_logprobs") or [])[:alternatives]
     found = tuple(_from_content(other, 0) for other in others)
-    return Logprob(item.get("id") or 0, text, _value(item.get("logprob")), found)
+    return Logprob(_number(item.get("id")), text, _value(item.get("logprob")), found)
 
 
 def _from_lists(token: int, text: str, value: float | None, top: Mapping[str, float], alternatives: int) -> Logprob:
@@ -100,9 +110,8 @@ def _from_lists(token: int, text: str, value: float | None, top: Mapping[str, fl
 
 def _from_text(text: str, value: float) -> Logprob:
     """A token by its text, or by its id where the server was asked for that."""
-    return (
-        Logprob(int(text[len(_ID) :]), text, _value(value)) if text.startswith(_ID) else Logprob(0, text, _value(value))
-    )
+    token = text.removeprefix(_ID)
+    return Logprob(_number(int(token)) if token != text and token.isdecimal() else 0, text, _value(value))
 
 
 def _value(logprob: float | None) -> float:
