@@ -8,6 +8,7 @@ from typing import Self
 import grpc
 import grpc.aio
 
+from services.kit.cancellation import heed_cancellation
 from services.kit.channels import dial
 from services.kit.embedding.model import EmbeddingModel as ServedModel
 from services.kit.embedding.pool import EmbedderPool, TextRefused
@@ -91,6 +92,7 @@ class Embedders:
             try:
                 await stub.GetModel(embedder_pb2.GetModelRequest(model=name), timeout=_ASK_TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
+                heed_cancellation(error)
                 told = from_rpc(error)
                 return told if isinstance(told, NotFound) else None
         return None

@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 import structlog
 
+from services.kit.cancellation import heed_cancellation
 from services.kit.channels import dial
 from services.kit.clock import Now
 from services.kit.embedding.breaker import Breaker
@@ -57,7 +58,6 @@ class Replica:
         self._scopes: set[asyncio.Timeout] = set()
         self._channel = dial(address, settings)
         self.stub = embedder_pb2_grpc.EmbedderServiceStub(self._channel)
-        self._task = asyncio.create_task(self._watch(), name=f"embedder-{address}")
         self._log = structlog.get_logger("embedders")
         self._task = asyncio.create_task(self._watch(), name=f"embedder-{address}")
 
@@ -110,6 +110,7 @@ class Replica:
             silent = f"it has been silent for {silence_s:g} s"
             raise self.away(self.why_away if self.standing is Standing.AWAY else silent) from None
         except grpc.aio.AioRpcError as error:
+            heed_cancellation(error)
             raise self._told(error) from error
         except Unavailable:
             self._breaker.failed(self._now())
@@ -147,6 +148,7 @@ class Replica:
                 self._lose(f"it has been silent for {_SILENT_S:g} s")
                 continue
             except grpc.aio.AioRpcError as error:
+                heed_cancellation(error)
                 self._lose(error.details() or error.code().name)
             except WeftError as error:
                 self._lose(error.message)
@@ -160,6 +162,7 @@ class Replica:
             ready = self.standing is not Standing.UNHEARD
             found = to_model(await self.stub.GetModel(request, wait_for_ready=ready))
         except grpc.aio.AioRpcError as error:
+            heed_cancellation(error)
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 raise
             raise NotFound(error.details() or "it does not serve the model") from error
@@ -188,6 +191,7 @@ class Replica:
                     self._stand(self.model)
             raise Unavailable("it stopped telling its load")
         except grpc.aio.AioRpcError as error:
+            heed_cancellation(error)
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 raise
             # An embedder of an older version: it is asked what it serves again and again, and its load is unknown.

@@ -10,6 +10,7 @@ import grpc.aio
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
+from services.kit.cancellation import heed_cancellation
 from services.kit.settings.engines.triton import TritonSettings
 from services.worker.engines.triton.contract import Contract, read_contract
 from services.worker.engines.triton.failures import TritonError
@@ -59,6 +60,7 @@ class TritonClient:
         try:
             ready = await self._client.is_model_ready(model, version, self._headers, self._timeout_s)
         except InferenceServerException as error:
+            heed_cancellation(error)
             if error.status() == "StatusCode.DEADLINE_EXCEEDED":
                 raise TimeoutError(f"Triton at {self.url} does not answer") from error
             return f"Triton at {self.url} cannot be reached: {_said(error)}"
@@ -68,7 +70,8 @@ class TritonClient:
         """The models of its repository, each with why it is not ready, or nothing; none where Triton does not say."""
         try:
             index = await self._client.get_model_repository_index(self._headers, client_timeout=self._timeout_s)
-        except InferenceServerException:
+        except InferenceServerException as error:
+            heed_cancellation(error)
             return {}
         found: dict[str, str] = {}
         for model in index.models:
@@ -84,6 +87,7 @@ class TritonClient:
                 model, version, self._headers, client_timeout=self._timeout_s
             )
         except InferenceServerException as error:
+            heed_cancellation(error)
             kind = NotThere if error.status() == "StatusCode.NOT_FOUND" else TritonError
             raise kind(f"Triton at {self.url} does not describe its model {model}: {_said(error)}") from error
         return read_contract(response.config, version)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import grpc.aio
 import structlog
 
+from services.kit.cancellation import heed_cancellation
 from services.kit.clock import monotonic_s
 from services.kit.errors import Internal, InvalidArgument, Unavailable, WeftError
 from services.worker.engines.gather import Gatherer
@@ -169,6 +170,7 @@ class TritonEngine:
                 self.turned(self._dead)
             self._end(request, from_text(str(error), structured=request.work.sampling.structure is not None))
         except grpc.aio.AioRpcError as error:
+            heed_cancellation(error)
             if is_away(error):
                 await self.ask()
             self._end(request, from_status(error))
@@ -286,7 +288,8 @@ class TritonEngine:
             self._dead = ""
             if is_dead(str(error)):
                 self._died(str(error))
-        except (TimeoutError, grpc.aio.AioRpcError):
+        except (TimeoutError, grpc.aio.AioRpcError) as error:
+            heed_cancellation(error)
             # A busy model answers late, and a Triton that is away is found out otherwise.
             self._heard_s = monotonic_s()
 

@@ -1,5 +1,6 @@
 """Reads Triton's own metrics: how many requests of everyone its model runs and holds."""
 
+import math
 from dataclasses import dataclass
 
 import httpx
@@ -48,9 +49,10 @@ def parse_metrics(text: str, url: str, model: str) -> Reading:
     try:
         for family in text_string_to_metric_families("\n".join(lines) + "\n"):
             for sample in family.samples:
-                if sample.labels.get("model") == model:
+                # The format has NaN and +Inf too.
+                if sample.labels.get("model") == model and math.isfinite(sample.value):
                     found[sample.name] = found.get(sample.name, 0.0) + sample.value
-    except ValueError as error:
+    except (ValueError, LookupError) as error:
         raise MetricsError(f"{url} cannot be read: {error}") from error
     if not found:
         raise MetricsError(f"{url} says nothing of the model {model}")

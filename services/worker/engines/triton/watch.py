@@ -37,4 +37,10 @@ async def watch_metrics(engine: TritonEngine, url: str, model: str, timeout_s: f
                 if not failed:
                     log.warning("no metrics", why=str(error))
                 failed = str(error)
+            except Exception as caught:
+                # What was read last would stand for ever.
+                engine.read(None)
+                if not failed:
+                    log.error("reading metrics failed", exc_info=caught)
+                failed = repr(caught)
             await asyncio.sleep(WATCH_EVERY_S)

@@ -164,6 +164,12 @@ def test_metrics() -> None:
     assert parse_metrics(bare, "here", "m") == Reading(None, 4, 0.0)
 
 
+@pytest.mark.parametrize("value", ["+Inf", "NaN", "1e999"])
+def test_metrics_that_are_no_numbers_count_as_nothing(value: str) -> None:
+    text = f'vllm:num_requests_running{{model="m"}} 3\nvllm:num_requests_waiting{{model="m"}} {value}\n'
+    assert parse_metrics(text, "here", "m") == Reading(3, 0, 0.0)
+
+
 @pytest.mark.parametrize("text", ["", "<html>", 'vllm:num_requests_running{model="m" 3'], ids=["empty", "html", "cut"])
 def test_metrics_that_are_none(text: str) -> None:
     with pytest.raises(MetricsError, match="here"):
