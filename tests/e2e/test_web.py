@@ -79,6 +79,38 @@ def test_a_chat_streams_events_in_order_with_contiguous_indexes(mesh: Mesh, hous
     assert events[-1]["finished"]["usage"]["completion_tokens"] == expected
 
 
+def test_an_answer_says_how_it_rests_on_its_documents(mesh: Mesh, house: str) -> None:
+    body = {"messages": [{"role": "user", "content": "Where is the key?"}], "retrieval": {"index": house}}
+    response = httpx.post(f"{mesh.url}/v1/chat", json=body, timeout=30)
+    finished = json.loads(response.text.strip().rpartition("data: ")[2])["finished"]
+    (citation,) = finished["grounding"]["citations"]
+    assert (citation["number"], citation["valid"], citation["document_id"]) == (1, True, "house")
+    assert finished["grounding"]["supported_share"] == 1
+
+
+def test_nothing_found_is_an_answer_and_no_worker_is_asked(mesh: Mesh, house: str) -> None:
+    nowhere = {"index": house, "filter": {"document_ids": ["none"]}}
+    body = {"messages": [{"role": "user", "content": "Where is the key?"}], "retrieval": nowhere}
+    response = httpx.post(f"{mesh.url}/v1/chat", json=body, timeout=30)
+    events = [json.loads(part.removeprefix("data: ")) for part in response.text.strip().split("\n\n")]
+    assert [next(iter(event)) for event in events] == ["accepted", "passages", "tokens", "finished"]
+    assert "nothing relevant was found" in events[2]["tokens"]["text"]
+    assert events[3]["finished"]["reason"] == "FINISH_REASON_NOTHING_FOUND"
+    assert "worker_id" not in events[0]["accepted"]
+
+
+def test_the_openai_client_reads_sources_and_grounding(mesh: Mesh, house: str) -> None:
+    with openai.OpenAI(base_url=f"{mesh.url}/v1", api_key="none", max_retries=0) as client:
+        found = client.chat.completions.create(
+            model="reader",
+            messages=[{"role": "user", "content": "Where is the key?"}],
+            extra_body={"retrieval": {"index": house, "mode": "hybrid"}},
+        )
+    extra = (found.model_extra or {})["retrieval"]
+    assert extra["sources"][0]["document_id"] == "house"
+    assert extra["grounding"]["citations"][0]["valid"] is True
+
+
 def test_the_openai_client_chats_streams_embeds_and_lists(mesh: Mesh) -> None:
     with openai.OpenAI(base_url=f"{mesh.url}/v1", api_key="none", max_retries=0) as client:
         (model,) = client.models.list().data
