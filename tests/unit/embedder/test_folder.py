@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.embedder.models.minilm.build import Recipe, fp32_model
+from services.embedder.models.minilm.build import Recipe, encoder_model
 from services.embedder.models.minilm.weights import find_weights
 from services.embedder.models.onnx.folder import read_folder
 from services.embedder.models.onnx.load import load_folder
@@ -44,7 +44,7 @@ def onnx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = find_weights()
     recipe = Recipe(str(weights.tensors), str(weights.config), "fp32", "none")
     (folder / "onnx").mkdir()
-    (folder / "onnx" / "model.onnx").write_bytes(fp32_model(recipe).SerializeToString())
+    (folder / "onnx" / "model.onnx").write_bytes(encoder_model(recipe).SerializeToString())
     write(folder, "1_Pooling/config.json", {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False})
     write(folder, "sentence_bert_config.json", {"max_seq_length": 128})
     write(folder, "config_sentence_transformers.json", {"prompts": {"query": "query: ", "passage": "passage: "}})

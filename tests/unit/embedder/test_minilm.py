@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 
-from services.embedder.models.minilm.build import Recipe, fp32_model
+from services.embedder.models.minilm.build import Recipe, encoder_model
 from services.embedder.models.minilm.model import MAX_TOKENS
 from services.embedder.models.minilm.weights import find_weights
 from services.embedder.models.onnx.network import OnnxNetwork
@@ -36,8 +36,8 @@ class Fp32:
 
     def __init__(self) -> None:
         weights = find_weights()
-        recipe = Recipe(str(weights.tensors), str(weights.config))
-        self._session = onnxruntime.InferenceSession(fp32_model(recipe).SerializeToString())
+        recipe = Recipe(str(weights.tensors), str(weights.config), "fp32")
+        self._session = onnxruntime.InferenceSession(encoder_model(recipe).SerializeToString())
 
     def embed(self, tokens: Prepared) -> npt.NDArray[np.float32]:
         ids = np.array([tokens.ids], np.int64)
@@ -64,14 +64,14 @@ def cosines(minilm: OnnxNetwork, fp32: Fp32, texts: Sequence[str]) -> npt.NDArra
 
 def test_int8_keeps_to_fp32(minilm: OnnxNetwork, fp32: Fp32) -> None:
     found = cosines(minilm, fp32, SENTENCES)
-    assert found.mean() >= 0.98
+    assert found.mean() >= 0.99
     assert found.min() >= 0.95
 
 
 def test_int8_keeps_to_fp32_on_abstracts(minilm: OnnxNetwork, fp32: Fp32, data_dir: Path) -> None:
     with (data_dir / "scifact" / "corpus_train.csv").open() as file:
         texts = [row["abstract"] for row, _ in zip(csv.DictReader(file), range(40), strict=False)]
-    assert cosines(minilm, fp32, texts).mean() >= 0.98
+    assert cosines(minilm, fp32, texts).mean() >= 0.99
 
 
 def test_fp32_is_the_published_model(fp32: Fp32, minilm: OnnxNetwork) -> None:
@@ -88,7 +88,7 @@ def test_vectors_have_length_one(minilm: OnnxNetwork) -> None:
 def test_a_batch_of_unequal_lengths_changes_little(minilm: OnnxNetwork) -> None:
     together = embed(minilm, *SENTENCES)
     alone = np.concatenate([embed(minilm, text) for text in SENTENCES])
-    assert (together * alone).sum(axis=1).min() >= 0.97
+    assert (together * alone).sum(axis=1).min() >= 0.95
 
 
 def test_a_paraphrase_is_closer_than_anything_else(minilm: OnnxNetwork) -> None:
