@@ -6,8 +6,10 @@ import pytest
 from rich.console import Console
 
 from services.cli.answer import Answer, Printer
-from services.cli.convert import Event, Finished, Grounding, Source, Sources, Text, Unsupported
+from services.cli.convert import Event, Finished, Grounding, Source, Sources, Text, Unsupported, to_event
 from services.kit.errors import Exhausted
+from weft.chat.v1 import chat_pb2
+from weft.router.v1 import router_pb2
 
 GUIDE = Source(1, "Guide", "guide.md", 3, ("Setup", "Linux"), "…")
 NOTES = Source(2, "Notes", "notes.md", 0, (), "…")
@@ -79,3 +81,24 @@ def test_nothing_found_is_said_and_why_no_model_was_asked() -> None:
     printer.end(answer)
     assert screen.getvalue() == "No document answers this.\n"
     assert "nothing relevant was found, so no model was asked" in said.getvalue()
+
+
+def test_the_routers_word_on_an_answers_support_is_read() -> None:
+    grounding = router_pb2.Grounding(
+        citations=[
+            router_pb2.Citation(number=9, offset=20),
+            router_pb2.Citation(number=1, offset=7, valid=True, document_id="guide"),
+            router_pb2.Citation(number=9, offset=30),
+        ],
+        unsupported=[router_pb2.Unsupported(start_offset=10, end_offset=24, support=0.1)],
+        supported_share=0.5,
+        given_passages=2,
+    )
+    finished = router_pb2.Finished(reason=chat_pb2.FINISH_REASON_NOTHING_FOUND, grounding=grounding)
+    event = to_event(router_pb2.StreamChatResponse(finished=finished))
+    assert isinstance(event, Finished)
+    assert event.reason == "nothing_found"
+    assert event.grounding == Grounding((9,), (Unsupported(10, 24, 0.1),), 0.5, 2)
+    plain = to_event(router_pb2.StreamChatResponse(finished=router_pb2.Finished(reason=chat_pb2.FINISH_REASON_STOP)))
+    assert isinstance(plain, Finished)
+    assert plain.grounding is None
