@@ -86,6 +86,7 @@ async def _serve_calls(
         await library.start()
         folder = settings.data_dir / "snapshots"
         snapshots = Snapshots(folder, library, own.max_snapshots, time.time, lambda: uuid.uuid4().hex)
+        await snapshots.start()
         calls = await stack.enter_async_context(
             ingesting(settings, parsers, embedder, library, metrics, monotonic_s, time.time)
         )

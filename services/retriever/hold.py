@@ -1,8 +1,8 @@
-"""A lock that many share, or one has for itself. Who waits to have it for itself goes before new sharers."""
+"""Locks that many share, or one has for itself. Who waits to have one for itself goes before new sharers."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 
 class Hold:
@@ -54,3 +54,27 @@ class Hold:
     async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
+
+
+class Holds:
+    """One hold per name, kept only while somebody holds or awaits it."""
+
+    def __init__(self) -> None:
+        self._holds: dict[str, tuple[Hold, int]] = {}
+
+    def __repr__(self) -> str:
+        return f"Holds({len(self._holds)} in use)"
+
+    @contextlib.contextmanager
+    def of(self, name: str) -> Iterator[Hold]:
+        """The name's hold, the same for everyone who has it now."""
+        hold, users = self._holds.get(name, (Hold(), 0))
+        self._holds[name] = (hold, users + 1)
+        try:
+            yield hold
+        finally:
+            users = self._holds[name][1] - 1
+            if users:
+                self._holds[name] = (hold, users)
+            else:
+                del self._holds[name]

@@ -27,9 +27,9 @@ from services.retriever.document import (
     Spec,
     Vectored,
 )
-from services.retriever.hold import Hold
+from services.retriever.hold import Holds
 from services.retriever.ports import Embedder, Store
-from services.retriever.shelf import Entry, Shelf
+from services.retriever.shelf import Entry, Shelf, rebuilt
 
 _GONE = "COLLECTION_GONE"
 _RETRY_DELAY_S = 1.0
@@ -52,7 +52,7 @@ class IndexLibrary:
         self._new_collection = new_collection
         self._shelf = Shelf({}, {})
         self._changing = asyncio.Lock()
-        self._holds: dict[str, Hold] = {}
+        self._holds = Holds()
         self._dirty: dict[str, set[str]] = {}
         self._log = structlog.get_logger("library")
 
@@ -145,19 +145,21 @@ class IndexLibrary:
             name, entry = self.entry(index)
             counts = (await self.store.collections()).get(entry.collection)
             await self._save(self._shelf.without_entry(name))
-        await self.store.drop(entry.collection)
+        await self.discard(entry.collection)
         return counts.documents if counts else 0
 
     async def delete_document(self, index: str, document_id: str) -> int:
         """Its chunks. Raises NotFound."""
-        async with self._hold(index).shared():
-            name, entry = self.entry(index)
-            try:
-                chunks = await self.store.delete(entry.collection, document_id)
-            except NotFound as error:
-                raise (no_index(index) if error.reason == _GONE else no_document(index, document_id)) from error
-            self.note(name, document_id)
-            return chunks
+        name = self._shelf.real_name(index)
+        with self._holds.of(name) as hold:
+            async with hold.shared():
+                entry = self.entry(name)[1]
+                try:
+                    chunks = await self.store.delete(entry.collection, document_id)
+                except NotFound as error:
+                    raise (no_index(index) if error.reason == _GONE else no_document(index, document_id)) from error
+                self.note(name, document_id)
+                return chunks
 
     async def set_alias(self, alias: str, index: str) -> str:
         """Points the alias to the index; the index that it stood for before, or an empty text."""
@@ -166,8 +168,15 @@ class IndexLibrary:
             if alias in self._shelf.entries:
                 raise already_there(alias)
             before = self._shelf.aliases.get(alias, "")
+            if not before:
+                self._check_room_for_alias()
             await self._save(self._shelf.with_alias(alias, name))
             return before
+
+    def names_of(self, index: str) -> tuple[str, ...]:
+        """Every name it has, its own first; none where there is no such index."""
+        name = self._shelf.real_name(index)
+        return (name, *self._shelf.aliases_of(name)) if name in self._shelf.entries else ()
 
     async def delete_alias(self, alias: str) -> None:
         """Forgets it. Raises NotFound."""
@@ -179,14 +188,18 @@ class IndexLibrary:
     @contextlib.asynccontextmanager
     async def writing(self, index: str) -> AsyncIterator["HeldIndex"]:
         """Holds the index for writing."""
-        async with self._hold(index).shared():
-            yield HeldIndex(self, self._shelf.real_name(index))
+        # Decided once: an alias that points elsewhere by the time the hold is there must not lead to what is not held.
+        name = self._shelf.real_name(index)
+        with self._holds.of(name) as hold:
+            async with hold.shared():
+                yield HeldIndex(self, name)
 
     @contextlib.asynccontextmanager
     async def alone(self, index: str) -> AsyncIterator[None]:
         """Nobody writes to the index meanwhile; searches go on."""
-        async with self._hold(index).alone():
-            yield
+        with self._holds.of(self._shelf.real_name(index)) as hold:
+            async with hold.alone():
+                yield
 
     @contextlib.contextmanager
     def following(self, index: str) -> Iterator[set[str]]:
@@ -233,7 +246,23 @@ class IndexLibrary:
                 self._check_room()
             await self._save(self._shelf.with_entry(name, entry))
         if old:
-            await self.store.drop(old.collection)
+            await self.discard(old.collection)
+
+    async def rebuild(self, name: str, old: Entry, collection: str, spec: Spec, changes: IndexOptions) -> None:
+        """Puts a collection in the place of the one that it was made of, under the options as they are by now.
+
+        Raises FailedPrecondition where the index was deleted or replaced meanwhile.
+        """
+        async with self._changing:
+            now = self._shelf.entries.get(name)
+            if now is None or now.collection != old.collection:
+                raise FailedPrecondition(
+                    f"the index {name} was deleted or replaced meanwhile, and stays as it is now",
+                    reason="INDEX_REPLACED",
+                    field="index",
+                )
+            await self._save(self._shelf.with_entry(name, Entry(collection, spec, rebuilt(now.options, changes))))
+        await self.discard(old.collection)
 
     async def discard(self, collection: str) -> None:
         """Drops a collection that got no name; one that cannot be dropped now goes at the next start."""
@@ -281,10 +310,6 @@ class IndexLibrary:
         if (dirty := self._dirty.get(name)) is not None:
             dirty.add(document_id)
 
-    def _hold(self, index: str) -> Hold:
-        """Kept for every name that was ever written to; names are few, see max_indexes."""
-        return self._holds.setdefault(self._shelf.real_name(index), Hold())
-
     async def _make(self, name: str, spec: Spec, options: IndexOptions) -> str:
         self._check_room()
         collection = await self.collect(spec)
@@ -298,6 +323,15 @@ class IndexLibrary:
                 "max_indexes",
                 reason="TOO_MANY_INDEXES",
                 field="index",
+            )
+
+    def _check_room_for_alias(self) -> None:
+        if len(self._shelf.aliases) >= self._settings.max_aliases:
+            raise Exhausted(
+                f"there are {self._settings.max_aliases} aliases already, which is the limit; delete one, or raise "
+                "max_aliases",
+                reason="TOO_MANY_ALIASES",
+                field="alias",
             )
 
     async def _save(self, shelf: Shelf) -> None:

@@ -5,11 +5,10 @@ import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 
-from services.kit.errors import FailedPrecondition, NotFound
 from services.retriever.document import Filter, IndexOptions, Record, Vectored
 from services.retriever.library import IndexLibrary
 from services.retriever.ports import Embedder
-from services.retriever.shelf import Entry
+from services.retriever.shelf import Entry, rebuilt
 
 _PAGE_DOCUMENTS = 200
 _PAGE_CHUNKS = 256
@@ -56,27 +55,20 @@ class Reembedding:
     async def _entry(self) -> Entry:
         """The new index, whose collection is still empty."""
         old, changes = self._source, self._changes
-        options = replace(
-            old.options,
-            embedding_model=changes.embedding_model or old.options.embedding_model,
-            bm25_language=changes.bm25_language or old.options.bm25_language,
-            quantised=changes.quantised or old.options.quantised,
-        )
         wanted = replace(
-            options,
+            rebuilt(old.options, changes),
             embedding_model=changes.embedding_model or old.spec.model.name,
             bm25_language=changes.bm25_language or old.spec.bm25_language,
         )
         spec = await self._library.spec_of(wanted)
-        return Entry(await self._library.collect(spec), spec, options)
+        return Entry(await self._library.collect(spec), spec, wanted)
 
     async def _work(self, entry: Entry, dirty: set[str]) -> None:
         try:
             await self._copy_all(entry, dirty)
             async with self._library.alone(self._name):
                 await self._copy_dirty(entry, dirty)
-                self._check_unmoved()
-                await self._library.put(self._name, entry, replace=True)
+                await self._library.rebuild(self._name, self._source, entry.collection, entry.spec, self._changes)
         except BaseException:
             await asyncio.shield(self._library.discard(entry.collection))
             raise
@@ -136,18 +128,6 @@ class Reembedding:
             return page
         vectors = await self._embedder.embed_passages([item.chunk.indexed_text for item in page], model.name)
         return [Vectored(item.chunk, vector) for item, vector in zip(page, vectors, strict=True)]
-
-    def _check_unmoved(self) -> None:
-        try:
-            now = self._library.entry(self._name)[1].collection
-        except NotFound:
-            now = ""
-        if now != self._source.collection:
-            raise FailedPrecondition(
-                f"the index {self._name} was deleted or replaced meanwhile, and stays as it is now",
-                reason="INDEX_REPLACED",
-                field="index",
-            )
 
 
 class _Changed(Exception):

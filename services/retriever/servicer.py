@@ -98,7 +98,10 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     async def DeleteDocument(self, request: pb.DeleteDocumentRequest, context: Context) -> pb.DeleteDocumentResponse:
         """Deletes one document."""
         index, document_id = convert.to_index(request.index), convert.to_document_id(request.document_id)
-        return pb.DeleteDocumentResponse(deleted_chunks=await self._library.delete_document(index, document_id))
+        name = self._library.entry(index)[0]
+        chunks = await self._library.delete_document(name, document_id)
+        await self._ingest.forget_document(name, document_id)
+        return pb.DeleteDocumentResponse(deleted_chunks=chunks)
 
     async def CreateIndex(self, request: pb.CreateIndexRequest, context: Context) -> pb.CreateIndexResponse:
         """Creates an empty index."""
@@ -125,8 +128,12 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         return await self._indexes.list()
 
     async def DeleteIndex(self, request: pb.DeleteIndexRequest, context: Context) -> pb.DeleteIndexResponse:
-        """Deletes one index."""
-        return await self._indexes.delete(request)
+        """Deletes one index, the jobs that ingest into it, and what they remember."""
+        names = self._library.names_of(convert.to_index(request.index))
+        await self._ingest.leave_index(names)
+        response = await self._indexes.delete(request)
+        await self._ingest.forget_index(names)
+        return response
 
     async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.SetAliasResponse:
         """Lets another name stand for an index."""

@@ -78,6 +78,16 @@ def spec_from(values: dict[str, object]) -> Spec:
     return Spec(EmbeddingModel(**model), str(values["bm25_language"]), bool(values["quantised"]))
 
 
+def rebuilt(options: IndexOptions, changes: IndexOptions) -> IndexOptions:
+    """The options of an index that is built anew with these changes; what they leave out stays."""
+    return replace(
+        options,
+        embedding_model=changes.embedding_model or options.embedding_model,
+        bm25_language=changes.bm25_language or options.bm25_language,
+        quantised=changes.quantised or options.quantised,
+    )
+
+
 def options_values(options: IndexOptions) -> dict[str, object]:
     """Its fields, with enums by their values."""
     return {

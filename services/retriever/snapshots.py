@@ -58,6 +58,10 @@ class Snapshots:
     def __repr__(self) -> str:
         return f"Snapshots({self._folder})"
 
+    async def start(self) -> None:
+        """Removes what a process that was killed left half written."""
+        await asyncio.to_thread(self._tidy_up)
+
     async def create(self, index: str) -> Snapshot:
         """Copies an index as it is now; writers wait meanwhile. Raises NotFound, Exhausted."""
         name, _ = self._library.entry(index)
@@ -174,6 +178,10 @@ class Snapshots:
             if snapshot.name == path.stem and _NAME.fullmatch(snapshot.name) and is_index_name(snapshot.index):
                 found.append(snapshot)
         return tuple(found)
+
+    def _tidy_up(self) -> None:
+        for draft in self._folder.glob(".*.new"):
+            draft.unlink()
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.weft"

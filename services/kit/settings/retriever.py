@@ -40,7 +40,7 @@ class RetrieverSettings(Section):
     max_text_chars: int = Field(default=32 * 1024 * 1024, ge=1, description="Characters of one document's text.")
     max_documents_in_flight: int = Field(default=8, ge=1, description="Documents being ingested, over all streams.")
     parse_workers: int = Field(default=2, ge=1, le=64, description="Parser processes.")
-    parse_timeout_s: float = Field(default=60.0, gt=0.0, description="Time to parse one document.")
+    parse_timeout_s: float = Field(default=180.0, gt=0.0, description="Time to parse one document.")
     parse_memory_bytes: int = Field(default=2 * 1024**3, ge=64 * 1024**2, description="Memory to parse one document.")
     chunk_tokens: int = Field(default=200, ge=16, le=254, description="Tokens of a chunk.")
     chunk_overlap_tokens: int = Field(
@@ -48,6 +48,7 @@ class RetrieverSettings(Section):
     )
     embed_timeout_s: float = Field(default=60.0, gt=0.0, description="Silence after which the embedder counts as away.")
     max_indexes: int = Field(default=64, ge=1, description="Indexes that may exist.")
+    max_aliases: int = Field(default=1024, ge=0, description="Other names that indexes may have, all together.")
     max_query_bytes: int = Field(default=8192, ge=1, description="Bytes of a query.")
     max_top_k: int = Field(default=100, ge=1, description="Passages of one search.")
     max_filter_values: int = Field(default=1024, ge=1, description="Ids and values in one search's filter.")
