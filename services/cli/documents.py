@@ -44,6 +44,11 @@ def find(paths: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
+def is_sendable(path: Path) -> bool:
+    """Whether its name is UTF-8, as texts of messages are; a file system holds other names too."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in str(path))
+
+
 def _under(folder: Path) -> Iterator[Path]:
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _TOOL_FOLDERS)

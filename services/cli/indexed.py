@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
+from services.cli.documents import is_sendable
 from services.cli.target import CALL_TIMEOUT_S
 from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 
@@ -27,8 +28,9 @@ async def indexed(channel: grpc.aio.Channel, index: str, files: Sequence[Path]) 
     """Those of the files that are in the index, by source; none where there is no such index."""
     stub = retriever_pb2_grpc.RetrieverServiceStub(channel)
     found: dict[str, Indexed] = {}
-    for at in range(0, len(files), _SOURCES):
-        condition = retriever_pb2.Condition(key="$source", values=map(str, files[at : at + _SOURCES]))
+    sources = [str(path) for path in files if is_sendable(path)]
+    for at in range(0, len(sources), _SOURCES):
+        condition = retriever_pb2.Condition(key="$source", values=sources[at : at + _SOURCES])
         request = retriever_pb2.ListDocumentsRequest(
             index=index, page_size=_PAGE, filter=retriever_pb2.Filter(conditions=[condition])
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc.aio
 
 from services.cli.convert import Ingested, to_ingested
+from services.cli.documents import is_sendable
 from services.cli.indexed import Indexed
 from weft.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 
@@ -49,6 +50,10 @@ class Ingest:
 
     async def _requests(self) -> AsyncIterator[retriever_pb2.IngestDocumentsRequest]:
         for position, path in enumerate(self._files):
+            if not is_sendable(path):
+                name = str(path).encode(errors="backslashreplace").decode()
+                self._done(Ingested(position, name, "failed", 0, "its name is not UTF-8; rename it"))
+                continue
             await self._free.acquire()
             try:
                 content = await asyncio.to_thread(self._read, path)

@@ -30,7 +30,8 @@ _MAX_PAIR_CHARS = 1024
 # Every chunk carries its document's metadata, to be filtered by.
 _MAX_METADATA_CHARS = 8192
 _MAX_TITLE_CHARS = 1024
-_MAX_SOURCE_CHARS = 4096
+_MAX_MEDIA_TYPE_CHARS = 255
+MAX_SOURCE_CHARS = 4096
 _DEFAULT_TOP_K = 5
 
 _MODES = {
@@ -110,10 +111,10 @@ def _refusal(message: pb.Document, size_bytes: int, settings: RetrieverSettings)
             "INVALID_DOCUMENT_ID",
             f"document.document_id of {name} must have 1 to 128 letters, digits, ., _ and -",
         )
-    if len(message.source) > _MAX_SOURCE_CHARS or len(message.title) > _MAX_TITLE_CHARS:
+    if len(message.source) > MAX_SOURCE_CHARS or len(message.title) > _MAX_TITLE_CHARS:
         return unreadable(
             "NAME_TOO_LONG",
-            f"{name}: document.source may have {_MAX_SOURCE_CHARS} characters and document.title {_MAX_TITLE_CHARS}",
+            f"{name}: document.source may have {MAX_SOURCE_CHARS} characters and document.title {_MAX_TITLE_CHARS}",
         )
     if message.WhichOneof("body") is None:
         return unreadable("EMPTY_DOCUMENT", f"{name} has neither document.content nor document.text; send one of them")
@@ -135,6 +136,8 @@ def _refusal(message: pb.Document, size_bytes: int, settings: RetrieverSettings)
         )
     if any(key.startswith("$") for key in message.metadata):
         return unreadable("INVALID_METADATA", f"{name}: keys in document.metadata must not begin with $")
+    if len(message.media_type) > _MAX_MEDIA_TYPE_CHARS:
+        return unreadable("NAME_TOO_LONG", f"{name}: document.media_type may have {_MAX_MEDIA_TYPE_CHARS} characters")
     if message.language and not _LANGUAGE.fullmatch(message.language):
         return unreadable("INVALID_LANGUAGE", f"{name}: document.language must be an ISO 639-1 code such as en")
     if len(message.licence) > _MAX_LICENCE_CHARS:

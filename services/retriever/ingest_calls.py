@@ -1,12 +1,12 @@
 """The RPCs that ingest: streams of documents, jobs and the quarantine. What is done with documents stands elsewhere."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import grpc.aio
 
-from services.kit.errors import Exhausted
+from services.kit.errors import Exhausted, Unavailable, WeftError
 from services.kit.settings.retriever import RetrieverSettings
 from services.retriever import convert, ingest_convert
 from services.retriever.core.naming import document_id_for, is_document_id
@@ -56,10 +56,20 @@ class IngestCalls:
     def __repr__(self) -> str:
         return f"IngestCalls({self._jobs!r} {self._quarantine!r})"
 
-    async def forget_index(self, index: str) -> None:
-        """Drops what is remembered of an index's documents; call it when the index was deleted."""
-        await self._journal.forget(index)
-        await self._twins.forget_index(index)
+    async def leave_index(self, names: Collection[str]) -> None:
+        """Stops the jobs that ingest into an index, by any of its names; call it before the index is deleted."""
+        await self._jobs.cancel_all(names)
+
+    async def forget_index(self, names: Collection[str]) -> None:
+        """Drops all that is kept of an index's documents, its quarantine too; call it when the index was deleted."""
+        for name in names:
+            await self._journal.forget(name)
+            await self._twins.forget_index(name)
+            await self._quarantine.clear(name, ())
+
+    async def forget_document(self, index: str, document_id: str) -> None:
+        """Drops what finds near duplicates of it; call it when the document was deleted."""
+        await self._twins.forget(index, document_id)
 
     # This handler and RetryQuarantine write to the context: unlike those that yield, they end cleanly when cancelled.
     async def IngestDocuments(
@@ -100,7 +110,9 @@ class IngestCalls:
             document_id = message.document_id or (document_id_for(message.source) if message.source else "")
             found = Ingested(Outcome.FAILED, failure=document)
             if is_document_id(document_id):
-                await self._quarantine.keep(index, document_id, message.source, document, Said())
+                # It may be the source itself that is too long.
+                shown = message.source[: convert.MAX_SOURCE_CHARS]
+                await self._quarantine.keep(index, document_id, shown, document, Said())
         return ingest_convert.from_ingested(position, message.source, document_id, found)
 
     async def _stored(self, index: str, document: Document) -> Ingested:
@@ -150,7 +162,7 @@ class IngestCalls:
 
     async def RetryQuarantine(self, request: pb.RetryQuarantineRequest, context: Context) -> None:
         """Tries quarantined documents again, a few at a time, and answers each when it is done."""
-        index, ids = _chosen(request)
+        index, ids = ingest_convert.to_chosen(request)
         writing, free = asyncio.Lock(), asyncio.Semaphore(self._settings.max_documents_in_flight)
 
         async def one(position: int, entry: Quarantined) -> None:
@@ -202,14 +214,11 @@ class IngestCalls:
             return await self._documents.store(entry.index, loaded) if isinstance(loaded, Loaded) else loaded
         except (IngestFailure, SourceAway) as error:
             return failed(error)
-        except Exhausted as error:
+        except Unavailable:
+            raise
+        except WeftError as error:
             return failed(failure_of(error))
 
     async def ClearQuarantine(self, request: pb.ClearQuarantineRequest, context: Context) -> pb.ClearQuarantineResponse:
         """Forgets quarantined documents."""
-        return pb.ClearQuarantineResponse(cleared=await self._quarantine.clear(*_chosen(request)))
-
-
-def _chosen(request: pb.RetryQuarantineRequest | pb.ClearQuarantineRequest) -> tuple[str, list[str]]:
-    index = convert.to_index(request.index) if request.index else ""
-    return index, [convert.to_document_id(document_id) for document_id in request.document_ids]
+        return pb.ClearQuarantineResponse(cleared=await self._quarantine.clear(*ingest_convert.to_chosen(request)))

@@ -1,9 +1,9 @@
 """Wire to domain and back for what ingests: statuses, jobs and quarantine."""
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2
 
 from services.kit.errors import InvalidArgument
+from services.retriever.convert import timestamp, to_document_id, to_index
 from services.retriever.document import Document, Outcome
 from services.retriever.failure import IngestFailure
 from services.retriever.ingest import Ingested
@@ -12,6 +12,7 @@ from weft.retriever.v1 import retriever_pb2 as pb
 
 _MAX_URIS = 10_000
 _MAX_PAGE = 1000
+_MAX_IDS = 1000
 _DEFAULT_PAGE = 100
 _MAX_METADATA = 32
 _MAX_METADATA_CHARS = 8192
@@ -70,6 +71,18 @@ def to_uris(request: pb.StartIngestRequest) -> list[str]:
     return list(request.uris)
 
 
+def to_chosen(request: pb.RetryQuarantineRequest | pb.ClearQuarantineRequest) -> tuple[str, list[str]]:
+    """An index, or an empty text for all, and the ids of documents. Raises InvalidArgument."""
+    if len(request.document_ids) > _MAX_IDS:
+        raise InvalidArgument(
+            f"document_ids has {len(request.document_ids):,} ids, over the limit of {_MAX_IDS:,}; send fewer at a time",
+            reason="TOO_MANY_IDS",
+            field="document_ids",
+        )
+    index = to_index(request.index) if request.index else ""
+    return index, [to_document_id(document_id) for document_id in request.document_ids]
+
+
 def to_page(request: pb.ListQuarantineRequest) -> tuple[int, int]:
     """How many, and the number that they must lie below; 0 is the beginning. Raises InvalidArgument."""
     if request.page_size > _MAX_PAGE:
@@ -99,8 +112,8 @@ def from_job(job: Job) -> pb.IngestJob:
         unchanged=job.unchanged,
         duplicates=job.duplicate,
         failed=job.failed,
-        started_at=_timestamp(job.started_at_s),
-        ended_at=_timestamp(job.ended_at_s) if job.ended_at_s else None,
+        started_at=timestamp(job.started_at_s),
+        ended_at=timestamp(job.ended_at_s) if job.ended_at_s else None,
     )
 
 
@@ -111,12 +124,7 @@ def from_quarantined(entry: Quarantined) -> pb.Quarantined:
         document_id=entry.document_id,
         source=entry.source,
         failure=_from_failure(entry.failure),
-        failed_at=_timestamp(entry.failed_at_s),
+        failed_at=timestamp(entry.failed_at_s),
         attempts=entry.attempts,
         can_retry=entry.can_retry,
     )
-
-
-def _timestamp(at_s: float) -> Timestamp:
-    whole_s, millis = divmod(round(at_s * 1e3), 1000)
-    return Timestamp(seconds=whole_s, nanos=millis * 1_000_000)

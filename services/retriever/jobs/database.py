@@ -22,11 +22,13 @@ from sqlalchemy import (
     event,
     text,
 )
+from sqlalchemy.exc import OperationalError
 
-from services.kit.errors import Internal
+from services.kit.errors import Internal, Unavailable
 
 _VERSION = 1
 _BUSY_MS = 30_000
+_RETRY_DELAY_S = 5.0
 
 _metadata = MetaData()
 
@@ -119,7 +121,10 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
+        # Errors are logged: what people ingest, and from where, stays out of them.
+        self._engine = create_engine(
+            f"sqlite:///{path}", connect_args={"check_same_thread": False}, hide_parameters=True
+        )
         event.listen(self._engine, "connect", _set_up)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest-journal")
 
@@ -133,7 +138,8 @@ class Database:
     async def do(self, work: Callable[[Connection], T]) -> T:
         """Does `work` in one transaction. Once this has returned, what it did survives the process's death.
 
-        Work once begun is finished even where its caller is cancelled.
+        Work once begun is finished even where its caller is cancelled. Raises Unavailable where the file cannot be
+        read or written now, as on a full disk.
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work)
 
@@ -143,11 +149,20 @@ class Database:
         self._thread.shutdown()
 
     def _do(self, work: Callable[[Connection], T]) -> T:
-        with self._engine.begin() as connection:
-            return work(connection)
+        try:
+            with self._engine.begin() as connection:
+                return work(connection)
+        except (OperationalError, OSError) as error:
+            why = error.orig if isinstance(error, OperationalError) else error.strerror
+            raise Unavailable(
+                f"the journal {self._path} cannot be used now: {why}; see whether its disk is full",
+                reason="JOURNAL_AWAY",
+                retry_delay_s=_RETRY_DELAY_S,
+            ) from error
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # URIs may carry keys of their own.
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._engine.begin() as connection:
             found = connection.execute(text("PRAGMA user_version")).scalar_one()
             if found > _VERSION:

@@ -2,17 +2,17 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from services.kit.errors import Exhausted, NotFound, Unavailable
+from services.kit.errors import Exhausted, NotFound, Unavailable, WeftError
 from services.kit.settings.ingest import IngestSettings
 from services.retriever.failure import FailureCode, IngestFailure
-from services.retriever.ingest import Ingested
+from services.retriever.ingest import Ingested, failure_of
 from services.retriever.jobs.fetch import Loaded, UriIngest, failed
 from services.retriever.jobs.job import Item, Job, JobState, Said, Target
 from services.retriever.jobs.journal import Journal
@@ -47,6 +47,7 @@ class Jobs:
         self._wall_clock_s = wall_clock_s
         self._turns = asyncio.Semaphore(settings.max_running_jobs)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._beginning = 0
         self._news: dict[str, asyncio.Event] = {}
         self._log = structlog.get_logger("jobs")
 
@@ -70,15 +71,17 @@ class Jobs:
         """Journals a job and starts it. Raises InvalidArgument for a URI, and Exhausted where there are too many."""
         for uri in uris:
             self._sources.require(uri)
-        if len(self._tasks) >= self._settings.max_unfinished_jobs:
+        unfinished = len(self._tasks) + self._beginning
+        if unfinished >= self._settings.max_unfinished_jobs:
             raise Exhausted(
-                f"{len(self._tasks)} ingest jobs are unfinished; wait for one to end, or cancel one",
+                f"{unfinished} ingest jobs are unfinished; wait for one to end, or cancel one",
                 reason="TOO_MANY_JOBS",
                 retry_delay_s=self._settings.retry_delay_s,
             )
         job = Job(uuid.uuid4().hex, index, JobState.RUNNING, dict(metadata), self._wall_clock_s(), 0.0)
-        await self._journal.add_job(job, list(dict.fromkeys(uris)), self._settings.max_kept_jobs)
-        self._launch(job)
+        # A caller that leaves now finds a job that was journalled, and so runs.
+        self._beginning += 1
+        await asyncio.shield(self._begin(job, list(dict.fromkeys(uris))))
         return job
 
     async def jobs(self) -> list[Job]:
@@ -104,10 +107,27 @@ class Jobs:
         """Stops it, and returns it as it is then; one that is over stays as it is. Raises NotFound."""
         await self._find(job_id)
         if task := self._tasks.get(job_id):
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await self._end(job_id, JobState.CANCELLED)
+            # A caller that leaves now must not leave a job behind that neither runs nor has ended.
+            await asyncio.shield(self._cancelled(job_id, task))
         return await self._find(job_id)
+
+    async def cancel_all(self, indexes: Collection[str]) -> None:
+        """Stops every job that ingests into one of them."""
+        for job in await self._journal.jobs():
+            if job.state is JobState.RUNNING and job.index in indexes:
+                await self.cancel(job.job_id)
+
+    async def _begin(self, job: Job, uris: list[str]) -> None:
+        try:
+            await self._journal.add_job(job, uris, self._settings.max_kept_jobs)
+        finally:
+            self._beginning -= 1
+        self._launch(job)
+
+    async def _cancelled(self, job_id: str, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await self._end(job_id, JobState.CANCELLED)
 
     async def _find(self, job_id: str) -> Job:
         job = await self._journal.job(job_id)
@@ -211,6 +231,8 @@ class Jobs:
             return loaded
         except (IngestFailure, SourceAway) as error:
             return failed(error)
+        except WeftError as error:
+            return failed(failure_of(error))
         except Exception as error:
             self._log.exception("a document failed", job=job.job_id)
             why = f"{item.uri} failed: {type(error).__name__}; the retriever's log says more"

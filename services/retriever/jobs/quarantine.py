@@ -68,8 +68,11 @@ class Quarantine:
         def work(connection: Connection) -> None:
             here = _named(index, (document_id,))
             tries = connection.execute(select(QUARANTINE.c.attempts).where(here)).scalar() or 0
+            before = connection.execute(select(QUARANTINE.c.file).where(here)).scalar() or ""
             if kept:
                 self._write(file, kept)
+            else:
+                self._unlink(before)
             connection.execute(delete(QUARANTINE).where(here))
             row = insert(QUARANTINE).values(
                 index_name=index,

@@ -13,18 +13,23 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Addresses of IPv6 that stand for one of IPv4 in their last 32 bits: translated (RFC 6052), and compatible (RFC 4291).
 _CARRIERS = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
-# Translation of local use (RFC 8215) leads into private networks.
-_LOCAL_TRANSLATION = ipaddress.IPv6Network("64:ff9b:1::/48")
+# What the standard library takes for public: local translation (RFC 8215), the site-local addresses of old, and
+# networks for protocols (RFC 6890) and documentation (RFC 9637).
+_NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "fec0::/10", "192.0.0.0/24", "3fff::/20")))
 
 
 def is_allowed(address: Address, allowed: Sequence[Network]) -> bool:
     """Whether the address, and each that it stands for, is public or lies in one of the allowed networks."""
-    if any(address.version == network.version and address in network for network in allowed):
+    if _is_in(address, allowed):
         return True
     if inner := _carried(address):
         return is_allowed(inner, allowed)
-    local = isinstance(address, ipaddress.IPv6Address) and address in _LOCAL_TRANSLATION
-    return address.is_global and not address.is_multicast and not address.is_reserved and not local
+    public = address.is_global and not address.is_multicast and not address.is_reserved
+    return public and not _is_in(address, _NOT_PUBLIC)
+
+
+def _is_in(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
 
 
 def _carried(address: Address) -> ipaddress.IPv4Address | None:

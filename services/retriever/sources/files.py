@@ -7,7 +7,7 @@ import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from services.retriever.failure import IngestFailure, too_large, unreadable
 from services.retriever.jobs.job import Tag
@@ -32,7 +32,7 @@ class FileSource:
         parts = urlsplit(uri)
         if parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
             return "a file's URI has the form file:///folder/file"
-        path = unquote(parts.path)
+        path = _path_of(uri)
         if not path.startswith("/") or "\0" in path:
             return "a file's URI has an absolute path: file:///folder/file"
         if not self._roots:
@@ -44,7 +44,8 @@ class FileSource:
     async def pages(self, uri: str, cursor: str) -> AsyncIterator[Page]:
         """The file itself, or a folder's documents by name; a listing that was broken off begins anew."""
         path = await asyncio.to_thread(self._resolved, uri)
-        if not await asyncio.to_thread(path.is_dir):
+        # Unlike the methods of a path, this raises nothing: what cannot be looked at fails where it is fetched.
+        if not await asyncio.to_thread(os.path.isdir, path):
             yield Page((uri,))
             return
         found = self._walk(path)
@@ -80,10 +81,9 @@ class FileSource:
 
     def _resolved(self, uri: str) -> Path:
         """The file without links and `..`. Raises IngestFailure where it lies outside the roots."""
-        path = Path(unquote(urlsplit(uri).path))
         try:
-            found = path.resolve()
-        except (OSError, RuntimeError) as error:
+            found = Path(_path_of(uri)).resolve()
+        except (OSError, RuntimeError, ValueError) as error:
             raise unreadable("FILE_UNREADABLE", f"{uri} cannot be read: {error}; check its path") from error
         if self._root_of(str(found)) is None:
             raise _outside(uri)
@@ -116,13 +116,18 @@ class FileSource:
             folders[:] = sorted(filter(is_wanted_folder, folders))
             for name in sorted(filter(is_wanted_file, files)):
                 path = Path(here, name)
-                if self._root_of(str(path.resolve())) is not None:
+                # Unlike a path's own method, this follows a ring of links to no error, but to a place that is none.
+                if self._root_of(os.path.realpath(path)) is not None:
                     yield path
 
 
 def to_uri(path: Path) -> str:
-    """The file's URI."""
-    return f"file://{quote(str(path))}"
+    """The file's URI; names that are no UTF-8 are told byte by byte."""
+    return f"file://{quote(os.fsencode(path))}"
+
+
+def _path_of(uri: str) -> str:
+    return os.fsdecode(unquote_to_bytes(urlsplit(uri).path))
 
 
 def _take(found: Iterator[Path]) -> list[Path]:

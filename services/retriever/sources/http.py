@@ -84,7 +84,7 @@ class HttpSource:
         if answer.status == httpx.codes.NOT_MODIFIED and tag:
             return None
         _require_content(uri, answer)
-        found = Tag(answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", ""))
+        found = Tag(_sendable(answer.headers.get("ETag", "")), _sendable(answer.headers.get("Last-Modified", "")))
         return Fetched(answer.content, _media_type(uri, answer.headers.get("Content-Type", "")), found)
 
     async def _robots_txt(self, origin: str) -> str:
@@ -116,14 +116,16 @@ class HttpSource:
         """One request to an address that was checked; the name is not resolved a second time."""
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                address = await resolve(url.host, url.port or _PORTS[url.scheme], self._allowed)
+                # The name as it goes over the wire: there are two ways to write one beyond ASCII, with two addresses.
+                host = url.raw_host.decode()
+                address = await resolve(host, url.port or _PORTS[url.scheme], self._allowed)
                 own = {"Host": url.netloc.decode(), "User-Agent": self._settings.user_agent, "Accept-Encoding": "gzip"}
                 timeouts = {"connect": self._settings.connect_timeout_s, "pool": self._settings.timeout_s}
                 request = httpx.Request(
                     "GET",
                     url.copy_with(host=str(address)),
                     headers=own | headers,
-                    extensions={"sni_hostname": url.host, "timeout": timeouts},
+                    extensions={"sni_hostname": host, "timeout": timeouts},
                 )
                 response = await self._transport.handle_async_request(request)
                 try:
@@ -150,6 +152,9 @@ async def _body(response: httpx.Response, url: httpx.URL, max_bytes: int, *, cut
     async for part in response.stream:  # type: ignore[union-attr] # an asynchronous transport's stream is one
         # A packed part of a few bytes can hold megabytes: no more than fits is unpacked.
         room, read = max_bytes + 1 - len(content), True
+        if packed and packed.eof:
+            # Nothing belongs behind the packed body, and what came there would be kept without a bound.
+            break
         try:
             content += packed.decompress(part, room) if packed else part[:room]
         except zlib.error as error:
@@ -196,6 +201,11 @@ def _retry_after_s(headers: httpx.Headers) -> float | None:
         return (parsedate_to_datetime(wanted) - parsedate_to_datetime(headers["Date"])).total_seconds()
     except (KeyError, ValueError, TypeError):
         return None
+
+
+def _sendable(header: str) -> str:
+    """A header that can be sent back; one beyond ASCII cannot, and tells nothing then."""
+    return header if header.isascii() else ""
 
 
 def _media_type(uri: str, given: str) -> str:

@@ -1,5 +1,6 @@
 """Objects of S3-compatible stores, through obstore: one object, or all documents below a prefix."""
 
+import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _PAGE = 500
 _MAX_BUCKETS = 64
 _MAX_MESSAGE_CHARS = 300
+# What any store takes for a bucket's name; other signs would change the meaning of the request's URL.
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _UNKNOWN_TYPES = ("binary/octet-stream", "application/octet-stream")
 
 
@@ -46,7 +49,7 @@ class S3Source:
     def check(self, uri: str) -> str:
         """Refuses what names no bucket, or one that the settings do not name."""
         bucket, _ = _parts(uri)
-        if not bucket:
+        if not _BUCKET.fullmatch(bucket):
             return "an object's URI has the form s3://bucket/key"
         if self._settings.buckets and bucket not in self._settings.buckets:
             return f"the bucket {bucket} is not in the setting retriever.ingest.s3.buckets"

@@ -1,5 +1,6 @@
 """Ingest jobs over real sockets: what they find, what they skip, what they retry, and how they go on."""
 
+import asyncio
 import threading
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,55 @@ async def test_too_many_jobs_are_refused(start: Start) -> None:
             for job_id in jobs:
                 await retriever.stub.CancelIngest(pb.CancelIngestRequest(job_id=job_id))
             await started(retriever, site.url("/slow.md"))
+
+
+async def test_jobs_that_are_started_at_once_are_bounded(start: Start) -> None:
+    with Site() as site:
+        site.pages["/slow.md"] = Page(b"slow", gate=threading.Event())
+        async with start(ingest=QUICK | {"max_unfinished_jobs": 2, "http": HTTP}) as retriever:
+            answers = await asyncio.gather(
+                *(started(retriever, site.url("/slow.md")) for _ in range(8)), return_exceptions=True
+            )
+            refused = [one for one in answers if isinstance(one, grpc.aio.AioRpcError)]
+            assert [one.code() for one in refused] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 6
+
+
+async def test_a_deleted_index_is_not_made_anew_by_its_jobs(start: Start) -> None:
+    with Site() as site:
+        slow = Page(b"The swan swims.", gate=threading.Event())
+        site.pages |= {"/heron.md": Page(b"The heron fishes."), "/bad.pdf": Page(b"bad"), "/slow.md": slow}
+        async with start(ingest=QUICK | {"http": HTTP}) as retriever:
+            uris = [site.url(path) for path in ("/heron.md", "/bad.pdf", "/slow.md")]
+            job_id = await started(retriever, *uris, index="birds")
+            async for answer in retriever.stub.WatchIngest(pb.WatchIngestRequest(job_id=job_id)):
+                if answer.job.indexed and answer.job.failed and answer.job.state == pb.IngestJob.STATE_RUNNING:
+                    assert len(await quarantine(retriever)) == 1
+                    await retriever.stub.DeleteIndex(pb.DeleteIndexRequest(index="birds"))
+            assert answer.job.state == pb.IngestJob.STATE_CANCELLED
+            assert slow.gate is not None
+            slow.gate.set()
+            assert not (await retriever.stub.ListIndexes(pb.ListIndexesRequest())).indexes
+            assert await quarantine(retriever) == []
+
+
+async def test_what_the_settings_forbid_by_now_fails_alone_when_it_is_tried_again(start: Start, library: Path) -> None:
+    (library / "bad.pdf").write_bytes(b"bad")
+    async with start(ingest=QUICK | {"roots": [str(library)]}) as retriever:
+        assert counts(await ingested(retriever, library.as_uri())) == {"found": 4, "indexed": 3, "failed": 1}
+    async with start() as retriever:
+        (result,) = await retried(retriever)
+        assert result.failure.reason == "INVALID_URI"
+        assert "retriever.ingest.roots" in result.failure.message
+        with pytest.raises(grpc.aio.AioRpcError, match="over the limit of 1,000"):
+            await retried(retriever, document_ids=["a"] * 1001)
+
+
+async def test_a_source_that_is_too_long_is_kept_in_quarantine_by_its_beginning(start: Start) -> None:
+    async with start() as retriever:
+        (result,) = await retriever.ingest(document("x" * 100_000, "text"))
+        assert result.failure.reason == "NAME_TOO_LONG"
+        (entry,) = await quarantine(retriever)
+        assert len(entry.source) == 4096
 
 
 async def test_a_job_ends_where_it_has_too_many_documents(start: Start, library: Path) -> None:

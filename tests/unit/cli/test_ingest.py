@@ -1,6 +1,7 @@
 """`weft ingest`, `weft ingests` and `weft quarantine` against a retriever on a real socket."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,3 +74,14 @@ def test_the_quarantine(retriever: IngestingRetriever) -> None:
     assert weft(retriever, "quarantine", "clear", "d0", "--index", "default").stdout == "2 forgotten\n"
     (request,) = retriever.cleared
     assert (request.index, list(request.document_ids)) == ("default", ["d0"])
+
+
+def test_a_name_that_is_no_utf_8_fails_alone(retriever: IngestingRetriever, tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"gr\xfcn.md")).write_text("green")
+    (tmp_path / "good.md").write_text("good")
+    result = weft(retriever, "ingest", str(tmp_path), "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert report["indexed"] == 1
+    (failure,) = report["failures"]
+    assert (failure["source"], failure["problem"]) == (f"{tmp_path}/gr\\udcfcn.md", "its name is not UTF-8; rename it")

@@ -8,6 +8,7 @@ import pytest
 from services.retriever.failure import IngestFailure
 from services.retriever.jobs.job import Tag
 from services.retriever.sources.files import FileSource, to_uri
+from services.retriever.sources.source import SourceAway
 
 
 @pytest.fixture
@@ -85,3 +86,28 @@ async def test_what_is_no_plain_file_is_not_waited_for(root: Path) -> None:
             await FileSource([str(root)], 100).fetch((root / name).as_uri(), Tag())
         reasons.append(caught.value.reason)
     assert reasons == ["NOT_A_FILE", "NOT_A_FILE", "DOCUMENT_TOO_LARGE", "FILE_UNREADABLE"]
+
+
+async def test_names_that_are_no_utf_8_are_read(root: Path) -> None:
+    (root / "deep" / os.fsdecode(b"gr\xfcn.md")).write_text("green")
+    source = FileSource([str(root)], 100)
+    (uri, _) = await listed(source, (root / "deep").as_uri())
+    assert uri.endswith("/gr%FCn.md")
+    assert source.check(uri) == ""
+    found = await source.fetch(uri, Tag())
+    assert found is not None
+    assert found.content == b"green"
+
+
+async def test_links_in_a_ring_and_names_beyond_all_length_end_no_listing(root: Path) -> None:
+    (root / "deep" / "a.md").symlink_to(root / "deep" / "b.md")
+    (root / "deep" / "b.md").symlink_to(root / "deep" / "a.md")
+    source = FileSource([str(root)], 100)
+    found = await listed(source, (root / "deep").as_uri())
+    assert to_uri(root / "deep" / "ä 100%.md") in found
+    long = f"{root.as_uri()}/{'x' * 300}"
+    assert await listed(source, long) == [long]
+    for uri in (long, *found[:2]):
+        with pytest.raises((IngestFailure, SourceAway)) as caught:
+            await source.fetch(uri, Tag())
+        assert caught.value.reason == "FILE_UNREADABLE"

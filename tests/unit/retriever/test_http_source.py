@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -222,3 +223,23 @@ async def test_a_server_that_is_silent_or_gone_is_away(site: Site) -> None:
         with pytest.raises(SourceAway) as gone:
             await http.fetch("http://127.0.0.1:1/", Tag())
     assert gone.value.reason == "SOURCE_AWAY"
+
+
+async def test_what_comes_behind_a_packed_page_is_left_unread(site: Site) -> None:
+    site.pages["/a"] = Page(gzip.compress(b"swan") + b"y" * 20_000_000, headers={"Content-Encoding": "gzip"})
+    tracemalloc.start()
+    try:
+        answer = await fetched(site, "/a")
+        most_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert answer is not None
+    assert answer.content == b"swan"
+    assert most_bytes < 10_000_000
+
+
+async def test_a_tag_beyond_ascii_is_not_sent_back(site: Site) -> None:
+    site.pages["/a"] = Page(b"swan", headers={"ETag": '"\xe9"', "Last-Modified": "\xe9"})
+    answer = await fetched(site, "/a")
+    assert answer is not None
+    assert answer.tag == Tag()

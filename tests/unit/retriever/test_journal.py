@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 
-from services.kit.errors import Internal
+from services.kit.errors import Internal, Unavailable
 from services.retriever.document import Outcome
 from services.retriever.failure import unreadable
 from services.retriever.jobs.database import Database
@@ -132,3 +132,25 @@ async def test_a_journal_of_a_later_version_is_left_alone(tmp_path: Path) -> Non
     with pytest.raises(Internal, match="later version"):
         await database.open()
     await database.close()
+
+
+async def test_a_failure_without_bytes_leaves_none_of_the_one_before(database: Database, tmp_path: Path) -> None:
+    quarantine = Quarantine(database, tmp_path / "quarantine", 10, 100, lambda: 5.0)
+    await quarantine.start()
+    await quarantine.keep("a", "d", "d.pdf", unreadable("BAD", "it is bad"), SAID, content=b"bytes")
+    await quarantine.keep("a", "d", "d.pdf", unreadable("WORSE", "it is worse"), SAID)
+    (entry,) = await quarantine.page("", 10)
+    assert not entry.can_retry
+    assert list((tmp_path / "quarantine").iterdir()) == []
+
+
+async def test_a_full_disk_is_told_without_what_was_to_be_written(database: Database) -> None:
+    def shrink(connection: Connection) -> None:
+        pages = connection.execute(text("PRAGMA page_count")).scalar_one()
+        connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+
+    await database.do(shrink)
+    with pytest.raises(Unavailable, match="full") as caught:
+        await Journal(database).add_job(JOB, [f"https://secret/{'x' * 4000}{n}" for n in range(100)], keep=10)
+    assert caught.value.reason == "JOURNAL_AWAY"
+    assert "secret" not in str(caught.value.__cause__)

@@ -99,3 +99,8 @@ async def test_a_server_that_is_gone_is_away(bucket: str) -> None:
 def test_keys_are_not_shown() -> None:
     settings = S3SourceSettings(access_key_id="AKIA", secret_access_key="hidden")
     assert "hidden" not in repr(settings) + repr(S3Source(settings, 1))
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3://../key", "s3://a?list-type=2/key", "s3://a#b/key", "s3://u@host/key"])
+def test_what_is_no_name_of_a_bucket_is_refused(uri: str) -> None:
+    assert "s3://bucket/key" in S3Source(S3SourceSettings(), 1000).check(uri)
