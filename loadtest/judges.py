@@ -31,7 +31,7 @@ FIGURES = ("ttft_p50", "ttft_p99", "itl_p50", "itl_p99", "e2e_p50", "requests_pe
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What each tool is told to do."""
+    """What each tool is told to do. Each round has a seed of its own, so that no cache knows its prompts."""
 
     target: str
     model: str
@@ -39,6 +39,7 @@ class Load:
     requests: int
     prompt_tokens: int
     answer_tokens: int
+    seed: int
     tokenizer: Path
 
 
@@ -51,7 +52,7 @@ def weft_load(load: Load, folder: Path) -> Mapping[str, float]:
     command = [str(Path(sys.executable).with_name("weft")), "load", "run", "--target", load.target]
     command += ["--transport", "openai", "--model", load.model, "--rate", str(load.rate), "--json"]
     command += ["--seconds", str(load.requests / load.rate), "--prompt-tokens", str(load.prompt_tokens)]
-    command += ["--max-tokens", str(load.answer_tokens), "--out", str(folder)]
+    command += ["--max-tokens", str(load.answer_tokens), "--out", str(folder), "--seed", str(load.seed)]
     found = json.loads(_run(command, folder))["whole"]
     times = found["times"]
     return {
@@ -68,7 +69,7 @@ def aiperf(load: Load, folder: Path) -> Mapping[str, float]:
     command += ["--streaming", "--request-rate", str(load.rate), "--arrival-pattern", "poisson"]
     command += ["--request-count", str(load.requests), "--isl", str(load.prompt_tokens), "--isl-stddev", "0"]
     command += ["--osl", str(load.answer_tokens), "--osl-stddev", "0", "--tokenizer", str(load.tokenizer)]
-    command += ["--artifact-dir", str(folder), "--ui-type", "none"]
+    command += ["--random-seed", str(load.seed), "--artifact-dir", str(folder), "--ui-type", "none"]
     _run(command, folder)
     file = next(iter(sorted(folder.rglob("profile_export_aiperf.json"))), None)
     if file is None:
@@ -99,7 +100,16 @@ def vllm_bench(load: Load, folder: Path) -> Mapping[str, float]:
     command += ["--dataset-name", "random", "--random-input-len", str(load.prompt_tokens)]
     command += ["--random-output-len", str(load.answer_tokens), "--num-prompts", str(load.requests)]
     command += ["--request-rate", str(load.rate), "--percentile-metrics", "ttft,tpot,itl,e2el"]
-    command += ["--metric-percentiles", "50,99", "--save-result", "--result-dir", str(folder), "--disable-tqdm"]
+    command += [
+        "--seed",
+        str(load.seed),
+        "--metric-percentiles",
+        "50,99",
+        "--save-result",
+        "--result-dir",
+        str(folder),
+        "--disable-tqdm",
+    ]
     _run(command, folder)
     file = next(iter(sorted(folder.glob("*.json"))), None)
     if file is None:
@@ -167,8 +177,9 @@ def main(
         if not target:
             options = ("--engine", "sim", "--sim-ttft-ms", str(ttft_ms), "--sim-itl-ms", str(itl_ms))
             target = stack.enter_context(mesh(*options)).target
-        load = Load(target, model, rate, requests, prompt_tokens, answer_tokens, minilm_tokenizer())
+        tokenizer = minilm_tokenizer()
         for number in range(repeats):
+            load = Load(target, model, rate, requests, prompt_tokens, answer_tokens, number + 1, tokenizer)
             for name, judge in there.items():
                 with console.status(f"round {number + 1}: {name}"), tempfile.TemporaryDirectory() as folder:
                     said[name].append(judge(load, Path(folder)))

@@ -50,11 +50,18 @@ def mesh(*options: str, environment: dict[str, str] | None = None) -> Iterator[M
     weft = str(Path(sys.executable).with_name("weft"))
     with tempfile.TemporaryDirectory(prefix="weft-bench-") as folder:
         data, said = Path(folder) / "data", Path(folder) / "up.log"
-        command = [weft, "up", "--free-ports", "--data-dir", str(data), *options]
+        leash = [sys.executable, "-P", "-m", "services.cli.leash", str(os.getpid())]
+        command = [*leash, weft, "up", "--free-ports", "--data-dir", str(data), *options]
         started_s = time.monotonic()
         with said.open("wb") as log:
+            # A group of its own, since Ctrl-C is for the load, which stops the mesh last; the leash ends it with us.
             process = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=os.environ | (environment or {})
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=os.environ | (environment or {}),
+                process_group=0,
             )
         try:
             _wait(process, said, started_s)
@@ -69,7 +76,12 @@ def mesh(*options: str, environment: dict[str, str] | None = None) -> Iterator[M
             )
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(STOP_LIMIT_S)
+            try:
+                process.wait(STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                # Its services end with it.
+                process.kill()
+                process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes], said: Path, started_s: float) -> None:

@@ -6,7 +6,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 BLOCK_TOKENS = 512
@@ -44,16 +44,16 @@ def mooncake(path: Path, rng: random.Random) -> list[TraceRequest]:
 
 
 def azure(path: Path) -> list[TraceRequest]:
-    """Azure's conversations of 2023, which say nothing of prefixes or sessions."""
+    """Azure's traces of 2023 and 2024, which say nothing of prefixes or sessions."""
     requests = []
     with path.open() as lines:
         for row in csv.DictReader(lines):
-            # The file has seven digits of a second, and datetime takes six.
-            at = datetime.fromisoformat(row["TIMESTAMP"][:26])
+            # 2023 has seven digits of a second and no zone, 2024 up to six and +00:00: both are UTC.
+            at = datetime.fromisoformat(row["TIMESTAMP"].partition("+")[0][:26]).replace(tzinfo=UTC)
             tokens = max(1, int(row["ContextTokens"])), max(1, int(row["GeneratedTokens"]))
             requests.append(TraceRequest(at.timestamp(), *tokens))
-    first_s = requests[0].arrival_s
-    return [replace(request, arrival_s=request.arrival_s - first_s) for request in requests]
+    requests.sort(key=lambda request: request.arrival_s)
+    return [replace(request, arrival_s=request.arrival_s - requests[0].arrival_s) for request in requests]
 
 
 def ideal_share(requests: Sequence[TraceRequest], cache_blocks: int | None = None) -> float:

@@ -24,6 +24,8 @@ class Bounds:
                 return f"p99 {key.upper()} {got_ms:.0f} ms over {limit_s * 1e3:g}"
         if whole["error_share"] > self.error_share:
             return f"{whole['error_share']:.2%} failed, over {self.error_share:.2%}"
+        if not whole["sent"]:
+            return "nothing was sent in so short a run"
         wrong = whole["lost_tokens"] + whole["repeated_tokens"] + whole["missing_tokens"]
         return f"{wrong} tokens lost or repeated" if wrong else ""
 
@@ -44,10 +46,13 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Between `holds` and `breaks` lies the capacity: the highest rate whose confirming runs held, the lowest not."""
+    """Between `holds` and `breaks` lies the capacity: the highest rate whose confirming runs held, the lowest not.
+
+    `breaks` is None where everything held up to the highest rate that was looked at.
+    """
 
     holds: float
-    breaks: float
+    breaks: float | None
 
 
 def next_rate(
@@ -74,7 +79,7 @@ def next_rate(
         return (best * worst) ** 0.5, False
     if sum(probe.rate_per_s == best and probe.holds for probe in probes) < confirm:
         return best, True
-    return Found(best, worst)
+    return Found(best, worst if broke else None)
 
 
 def _verdicts(probes: Sequence[Probe]) -> dict[float, bool]:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from loadtest.load.record import Record
 
-Done = Callable[[Record], None]
+Done = Callable[[Record], object]
 """Called once for each answer, when it has ended."""
 
 
@@ -25,8 +25,8 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """host:port."""
-        return f"{self.host}:{self.port}"
+        """host:port, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Client(Protocol):

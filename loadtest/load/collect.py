@@ -51,6 +51,7 @@ class Figures:
     lost: int = 0
     repeated: int = 0
     short: int = 0
+    coalesced: int = 0
     moved: int = 0
     codes: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
@@ -98,6 +99,11 @@ class Life(NamedTuple):
     code: str
     lost: int
     repeated: int
+    hosts: tuple[tuple[float, str], ...] = ()
+
+    def host_at(self, at_s: float) -> str:
+        """The worker that had it then; empty before it had one, and where the transport does not say."""
+        return next((worker for since_s, worker in reversed(self.hosts) if since_s <= at_s), "")
 
 
 class Collector:
@@ -119,6 +125,14 @@ class Collector:
         while len(self.slices) <= number:
             self.slices.append(Slice())
         return self.slices[number]
+
+    def tokens_between(self, start_s: float, end_s: float) -> float:
+        """Tokens that came in this stretch, whoever they were for; a slice that is cut counts by its share."""
+        found = 0.0
+        for number, one in enumerate(self.slices):
+            begin_s = number * SLICE_S
+            found += one.tokens * max(0.0, min(end_s, begin_s + SLICE_S) - max(start_s, begin_s)) / SLICE_S
+        return found
 
     def take(self, record: Record) -> None:
         """One ended answer."""
@@ -146,7 +160,7 @@ class Collector:
             return False
         tpot_s = (record.times[-1] - record.first_s) / (tokens - 1) if tokens > 1 else 0.0
         return (
-            (wanted.ttft_s is None or record.first_s - due_s <= wanted.ttft_s)
+            (wanted.ttft_s is None or (record.first_s or record.ended_s) - due_s <= wanted.ttft_s)
             and (wanted.e2e_s is None or record.ended_s - due_s <= wanted.e2e_s)
             and (wanted.tpot_s is None or tpot_s <= wanted.tpot_s)
             and (wanted.itl_s is None or not gaps.size or float(np.quantile(gaps, 0.99)) <= wanted.itl_s)
@@ -161,7 +175,8 @@ class Collector:
         if worst >= 0 and gaps[worst] > first_s:
             gap_s, at_s = float(gaps[worst]), record.times[worst]
         request, code = record.request, record.code
-        return Life(request.due_s, record.ended_s, at_s, gap_s, record.moves, code, record.gaps, record.repeats)
+        counts = record.moves, code, record.gaps, record.repeats
+        return Life(request.due_s, record.ended_s, at_s, gap_s, *counts, tuple(record.hosts))
 
     def _timeline(self, record: Record, times: Times, counts: NDArray[np.uint32], gaps: Times) -> None:
         self.slice_at(record.request.due_s).due += 1
@@ -199,8 +214,9 @@ def _count(figures: Figures, record: Record, tokens: int) -> None:
     figures.cached_tokens += record.cached_tokens
     figures.lost += record.gaps
     figures.repeated += record.repeats
-    if record.code == OK and record.completion_tokens and tokens < record.completion_tokens and record.next_index:
-        figures.short += record.completion_tokens - tokens
+    if record.code == OK and record.indexed:
+        figures.short += max(0, record.completion_tokens - tokens)
+    figures.coalesced += record.coalesced
     figures.moved += record.moves
     figures.workers[record.worker or "unknown"] += 1
     if record.sent_s:

@@ -166,7 +166,11 @@ def gate(changes: Sequence[Change], text: str) -> str:
     if name not in found:
         raise WrongGate(f"{name!r} is none of the figures that both runs have: {', '.join(sorted(found))}")
     change = found[name]
-    beyond = change.low > limit if sign == "<=" else change.high < limit
+    if change.a:
+        beyond = change.low > limit if sign == "<=" else change.high < limit
+    else:
+        # There is no ratio to nothing: something where there was nothing is beyond every limit.
+        beyond = sign == "<=" and change.b > 0.0
     if not beyond:
         return ""
     return (

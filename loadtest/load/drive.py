@@ -1,8 +1,9 @@
 """One run from a scenario to its outcome: opens the client, looks at the mesh, sends, and closes everything."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from loadtest.load.client import Target
@@ -13,6 +14,7 @@ from loadtest.load.results import Happening, Outcome
 from loadtest.load.runner import Clock, OnTick, Runner
 from loadtest.load.scenario import Scenario
 from loadtest.load.watch import Watch
+from services.cli.checks import raise_file_limit
 
 WARM_REQUESTS = 8
 WARM_TOKENS = 4
@@ -37,12 +39,13 @@ async def drive(
     faults: Faults | None = None,
     on_tick: OnTick | None = None,
     extra: Mapping[str, Any] | None = None,
-    stop: asyncio.Event | None = None,
 ) -> Outcome:
     """Runs it. `requests` replace the scenario's own; `watch` is a gRPC address that knows workers and queues.
 
-    Raises NoTarget where a few answers to warm up with do not come.
+    Ctrl-C, SIGTERM or SIGHUP ends the sending, and what came so far is the outcome; a second one leaves the answers
+    that are under way. Raises NoTarget where a few answers to warm up with do not come.
     """
+    raise_file_limit()
     clock = Clock()
     collector = Collector(scenario.objectives)
     client = open_client(scenario.transport, target, clock)
@@ -54,17 +57,18 @@ async def drive(
     try:
         await warm(client.send, scenario)
         runner = Runner(client, collector, clock, scenario.drain_s)
-        if stop is not None:
-            runner.stopped = stop
         looking = Watch(watch, clock, pids or {}, target.headers)
         looking.start()
-        async with _meanwhile(faults, clock, happenings):
-            source = scenario.requests() if requests is None else requests
-            if scenario.users:
-                ran = await runner.closed_loop(scenario.users, source, scenario.length_s, on_tick)
-            else:
-                ran = await runner.open_loop(source, on_tick)
-        seen = await looking.stop()
+        try:
+            with _stoppable(runner):
+                async with _meanwhile(faults, clock, happenings):
+                    source = scenario.requests() if requests is None else requests
+                    if scenario.users:
+                        ran = await runner.closed_loop(scenario.users, source, scenario.length_s, on_tick)
+                    else:
+                        ran = await runner.open_loop(source, on_tick)
+        finally:
+            seen = await looking.stop()
     finally:
         await client.close()
         # A transport closes in the loop's next turn.
@@ -88,6 +92,20 @@ async def warm(send: Callable[[Record, Callable[[Record], None]], None], scenari
     failed: Sequence[Record] = [answer for answer in answers if answer.code != OK]
     if len(failed) == len(answers):
         raise NoTarget(f"the target answers with {failed[0].code}: {failed[0].detail}")
+
+
+@contextmanager
+def _stoppable(runner: Runner) -> Iterator[None]:
+    """Signals stop the run rather than the program, so that it leaves what it has."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, runner.stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 @asynccontextmanager

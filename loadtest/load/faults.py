@@ -53,10 +53,10 @@ def parse(text: str, workers: Sequence[str]) -> Fault:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What clients noticed of one fault: of the answers that were under way then, and of those until the next one.
+    """What clients noticed of one fault: of the answers that its worker had then, and of those until the next one.
 
-    `recovery_s` is the longest silence that began before the fault was over and was not over when it came; 0.0 where
-    nobody noticed.
+    `recovery_s` is the longest silence of an answer on that worker that began before the fault was over and was not
+    over when it came; 0.0 where nobody noticed. Where the transport names no workers, every answer counts.
     """
 
     fault: Fault
@@ -94,7 +94,8 @@ def effects(faults: Sequence[Fault], lives: Sequence[Life]) -> list[Effect]:
     found = []
     for number, fault in enumerate(ordered):
         until_s = ordered[number + 1].at_s if number + 1 < len(ordered) else float("inf")
-        here = [life for life in lives if life.due_s <= fault.at_s < life.ended_s]
+        whose = (fault.worker, "")
+        here = [life for life in lives if life.due_s <= fault.at_s < life.ended_s and life.host_at(fault.at_s) in whose]
         near = [life for life in lives if fault.at_s <= life.ended_s < until_s]
         silent = [
             life.gap_s
@@ -103,6 +104,7 @@ def effects(faults: Sequence[Fault], lives: Sequence[Life]) -> list[Effect]:
             and life.gap_at_s < until_s
             and life.gap_at_s + life.gap_s > fault.at_s
             and life.gap_at_s <= fault.at_s + fault.length_s
+            and life.host_at(life.gap_at_s) in whose
         ]
         found.append(
             Effect(

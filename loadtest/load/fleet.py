@@ -51,9 +51,10 @@ class Member:
             "WEFT_WORKER__ADVERTISE": self.proxy.address,
         }
         with self._log.open("ab") as log:
-            variables = {**os.environ, **self._environment, **own}
+            # It ends with this process, however that ends; Ctrl-C is for the run, which stops its workers last.
+            variables = {**os.environ, **self._environment, **own, "WEFT_SUPERVISED": str(os.getpid())}
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "services.worker", stdout=log, stderr=log, env=variables
+                sys.executable, "-m", "services.worker", stdout=log, stderr=log, env=variables, process_group=0
             )
 
     @property
@@ -127,11 +128,14 @@ class Fleet:
 
     async def play(self, faults: Sequence[Fault], clock: Clock, happenings: list[Happening]) -> None:
         """Does each fault at its time; those that take a while do not hold up the next ones."""
-        async with asyncio.TaskGroup() as tasks:
-            for fault in sorted(faults, key=lambda one: one.at_s):
-                await asyncio.sleep(max(0.0, fault.at_s - clock()))
-                happenings.append(Happening(clock(), fault.what.value, fault.worker))
-                tasks.create_task(self._do(fault))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for fault in sorted(faults, key=lambda one: one.at_s):
+                    await asyncio.sleep(max(0.0, fault.at_s - clock()))
+                    happenings.append(Happening(clock(), fault.what.value, fault.worker))
+                    tasks.create_task(self._do(fault))
+        except* grpc.aio.AioRpcError as group:
+            raise FleetFailed(f"a worker could not be made slow: {group.exceptions[0]}") from group
 
     async def _do(self, fault: Fault) -> None:
         member = self._members[fault.worker]

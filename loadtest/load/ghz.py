@@ -91,7 +91,7 @@ def load(file: Path = SCENARIOS) -> dict[str, GhzScenario]:
     try:
         tables = tomllib.loads(file.read_text())
         return {name: GhzScenario(name, **table) for name, table in tables.items()}
-    except (OSError, TypeError, AttributeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, TypeError, AttributeError, ValueError) as error:
         raise WrongScenario(f"{file}: {error}") from error
 
 
@@ -134,10 +134,14 @@ def run(
 
 
 def _report(command: Sequence[str]) -> Mapping[str, Any]:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_LIMIT_S, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_LIMIT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise GhzFailed(f"ghz did not end in {RUN_LIMIT_S:g} s: ask for fewer calls") from error
     try:
         found: Mapping[str, Any] = json.loads(done.stdout)
-    except json.JSONDecodeError as error:
+        found["count"], found["rps"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise GhzFailed(f"ghz reported nothing: {(done.stderr or done.stdout).strip()}") from error
     return found
 

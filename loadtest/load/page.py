@@ -41,8 +41,8 @@ def capacity_page(found: Mapping[str, Any], beyond: Mapping[str, Any] | None) ->
     words = [f"p99 {key} ≤ {bounds[name] * 1e3:g} ms" for key, name in _BOUNDS if bounds[name] is not None]
     words.append(f"at most {bounds['error_share']:.2%} of the answers failed, no token lost or repeated")
     tiles = [
-        (f"{found['holds_per_s']:.1f}/s", "requests hold"),
-        (f"{found['breaks_per_s']:.1f}/s", "do not"),
+        ("not found" if found["holds_per_s"] is None else f"{found['holds_per_s']:.1f}/s", "requests hold"),
+        ("none" if found["breaks_per_s"] is None else f"{found['breaks_per_s']:.1f}/s", "does not"),
         (str(len(found["probes"])), "runs"),
     ]
     cells = "".join(f'<div class="tile"><b>{escape(value)}</b>{escape(name)}</div>' for value, name in tiles)
@@ -57,6 +57,17 @@ def capacity_page(found: Mapping[str, Any], beyond: Mapping[str, Any] | None) ->
         parts += [_section("At half, at twice, and at half again", plots.timeline(beyond)), _phases(beyond)]
         parts += [_errors(beyond), plots.workers(beyond)]
     return _document("Capacity", parts)
+
+
+def sweep_page(columns: Sequence[str], rows: Sequence[Sequence[str]], runs: Sequence[Mapping[str, Any]]) -> str:
+    """The page of runs with different numbers of users."""
+    first = runs[0]
+    users = [(run["scenario"]["users"], run["whole"]) for run in runs]
+    depths = plots.queue_depths([(run["name"], run) for run in runs])
+    parts = [_head({**first, "name": "By users"}), _section("Runs, times in ms", _table(columns, rows))]
+    parts += [_section("By users", plots.by_users(users)), _section("Queues over time", depths)]
+    parts += [_section(run["name"], plots.timeline(run) + _errors(run)) for run in runs]
+    return _document("By users", [*parts, _about(first)])
 
 
 _BOUNDS = (("TTFT", "ttft_p99_s"), ("ITL", "itl_p99_s"))

@@ -17,6 +17,8 @@ from loadtest.load.histogram import Histogram
 WIDTH_IN, HEIGHT_IN = 8.6, 3.0
 BLUE, ORANGE, GREEN, RED, GREY = "#2f6fb3", "#d9822b", "#3a9a5b", "#c23b3b", "#8a8f98"
 _STYLE: Any = {
+    # Names of workers and models are text, not formulas.
+    "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "weft",
     "font.family": "sans-serif",
@@ -119,7 +121,7 @@ def workers(run: Run) -> str:
 
 
 def by_rate(groups: Sequence[tuple[float, Mapping[str, Any]]]) -> str:
-    """Throughput and TTFT against the rate that was offered; empty where there are fewer than two rates."""
+    """Answers a second and TTFT against the rate that was offered; empty where there are fewer than two rates."""
     points = sorted(groups, key=lambda pair: pair[0])
     if len({rate for rate, _ in points}) < 2:
         return ""
@@ -144,6 +146,54 @@ def by_rate(groups: Sequence[tuple[float, Mapping[str, Any]]]) -> str:
         right.legend(frameon=False)
         for axes in (left, right):
             axes.set_xlabel("offered requests/s")
+        return _svg(figure)
+
+
+def by_users(groups: Sequence[tuple[float, Mapping[str, Any]]]) -> str:
+    """Tokens a second, and the times, against users at once; empty where there are fewer than two numbers of them."""
+    points = sorted(groups, key=lambda pair: pair[0])
+    if len({users for users, _ in points}) < 2:
+        return ""
+    with mpl.rc_context(_STYLE):
+        figure = Figure((WIDTH_IN, HEIGHT_IN), layout="constrained")
+        axes = figure.subplots(1, 3)
+        xs = [users for users, _ in points]
+        axes[0].plot(xs, [group["tokens_per_s"] for _, group in points], color=BLUE, marker="o", markersize=3)
+        axes[0].set_title("tokens/s")
+        for one, key in zip(axes[1:], ("ttft", "itl"), strict=True):
+            for column, color, label in (("p50_ms", BLUE, "p50"), ("p99_ms", ORANGE, "p99")):
+                found = [(users, group["times"][key][column]) for users, group in points if key in group["times"]]
+                one.plot(
+                    [x for x, _ in found], [y for _, y in found], color=color, marker="o", markersize=3, label=label
+                )
+            one.set_title(f"{key.upper()}, ms")
+            one.legend(frameon=False)
+        for one in axes:
+            one.set_xlabel("users at once")
+            one.set_xscale("log")
+            one.set_ylim(bottom=0)
+        return _svg(figure)
+
+
+def queue_depths(runs: Sequence[tuple[str, Run]]) -> str:
+    """Answers in the router's queue and waiting in workers, over the time of each run; empty where nobody looked."""
+    if not any(run["mesh"]["looks"] for _, run in runs):
+        return ""
+    with mpl.rc_context(_STYLE):
+        figure = Figure((WIDTH_IN, HEIGHT_IN), layout="constrained")
+        queue, waiting = figure.subplots(1, 2, sharex=True)
+        for name, run in runs:
+            looks = run["mesh"]["looks"]
+            at = [look["at_s"] for look in looks]
+            queue.plot(at, [look["queued"] for look in looks], label=name, linewidth=1.0)
+            waits = [sum(row[2] for row in look["workers"].values()) for look in looks]
+            waiting.plot(at, waits, linewidth=1.0)
+        queue.set_title("in the router's queue")
+        waiting.set_title("waiting in the workers")
+        for axes in (queue, waiting):
+            axes.set_xlabel("seconds")
+            axes.set_ylim(bottom=0)
+        queue.legend(loc="upper right", frameon=False, fontsize=7)
         return _svg(figure)
 
 

@@ -45,11 +45,11 @@ class Pool:
 Messages = tuple[tuple[str, str], ...]
 
 
-def synthetic(pool: Pool, tokens: int, shared_tokens: int, seed: int) -> Callable[[int], Messages]:
-    """Prompts of about `tokens` tokens by number; the first `shared_tokens` of each are the same, a system prompt."""
+def synthetic(pool: Pool, shared_tokens: int, seed: int) -> Callable[[int, int], Messages]:
+    """Prompts by number and about so many tokens; the first `shared_tokens` of each are the same, a system prompt."""
     system = pool.words(shared_tokens, seed) if shared_tokens else ""
 
-    def prompt(number: int) -> Messages:
+    def prompt(number: int, tokens: int) -> Messages:
         own = f"{number}: {pool.words(max(1, tokens - shared_tokens), seed + 7919 * (number + 1))}"
         return (("system", system), ("user", own)) if system else (("user", own),)
 

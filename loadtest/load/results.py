@@ -1,8 +1,11 @@
 """The results of a run as one JSON file; docs/results.md describes every field."""
 
 import json
+import math
 import os
 import platform
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +24,10 @@ from loadtest.machine import describe
 
 SCHEMA = 1
 FILE = "results.json"
+HIDDEN = r"\1***"
+_HEADER = re.compile(r"^([^:]*:\s*).*$", re.DOTALL)
+_SECRET = re.compile(r"""(?i)(\b[\w.-]*(?:keys?|token|secrets?|password)[=:]\s*)(?:'[^']*'|"[^"]*"|\[[^\]]*\]|\S+)""")
+"""Settings such as openai.api_key=…, which may stand in options of the mesh that a run starts."""
 
 
 class NoResults(ValueError):
@@ -57,11 +64,12 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "name": outcome.name,
-        "command": " ".join(["weft", *sys.argv[1:]]),
+        "command": command_line(sys.argv[1:]),
         "weft": version("weft"),
         "commit": commit(),
         "began_at": datetime.fromtimestamp(outcome.began_s, UTC).isoformat(timespec="seconds"),
         "elapsed_s": round(ran.elapsed_s, 3),
+        "interrupted_s": None if ran.stopped_s is None else round(ran.stopped_s, 3),
         "target": outcome.target,
         "machine": machine(),
         "scenario": scenario(outcome.scenario),
@@ -70,12 +78,11 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
             "core_share": round(ran.cost.core_share, 4),
             "us_per_token": round(ran.cost.cpu_s / max(1, whole.tokens) * 1e6, 2),
             "loop_late": ran.cost.loop_late.summary(),
-            "warnings": ran.cost.warnings(whole.lag),
+            "warnings": [*_interruption(ran), *ran.cost.warnings(whole.lag)],
         },
-        "whole": figures(whole, outcome.scenario.length_s or ran.elapsed_s),
+        "whole": whole_figures(outcome),
         "groups": {
-            name: figures(group, _length_s(outcome.scenario, name) or ran.elapsed_s)
-            for name, group in outcome.collector.groups.items()
+            name: _over(outcome, group, _stretches(outcome, name)) for name, group in outcome.collector.groups.items()
         },
         "unanswered": ran.unanswered,
         "timeline": {"slice_s": SLICE_S, "slices": [_slice(one) for one in outcome.collector.slices]},
@@ -99,8 +106,18 @@ def scenario(found: Scenario) -> dict[str, Any]:
     return asdict(found) | {"arrivals": found.arrivals.value}
 
 
-def figures(found: Figures, length_s: float) -> dict[str, Any]:
-    """Counts, rates over `length_s`, and every histogram with its summary."""
+def whole_figures(outcome: Outcome) -> dict[str, Any]:
+    """The figures of the whole run, over the time in which it sent."""
+    return _over(outcome, outcome.collector.whole, [(0.0, _sending_s(outcome))])
+
+
+def _over(outcome: Outcome, found: Figures, stretches: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    came = sum(outcome.collector.tokens_between(*stretch) for stretch in stretches)
+    return figures(found, sum(end_s - start_s for start_s, end_s in stretches), came)
+
+
+def figures(found: Figures, length_s: float, came: float) -> dict[str, Any]:
+    """Counts, rates over `length_s` in which `came` tokens came, and every histogram with its summary."""
     named = {name: getattr(found, name) for name in HISTOGRAMS}
     return {
         "sent": found.sent,
@@ -117,17 +134,53 @@ def figures(found: Figures, length_s: float) -> dict[str, Any]:
         "lost_tokens": found.lost,
         "repeated_tokens": found.repeated,
         "missing_tokens": found.short,
+        "coalesced_tokens": found.coalesced,
         "moved": found.moved,
         "rate_per_s": round(found.sent / length_s, 4) if length_s else 0.0,
         "good": found.good,
         "goodput_per_s": round(found.good / length_s, 4) if length_s else 0.0,
-        "tokens_per_s": round(found.tokens / length_s, 2) if length_s else 0.0,
+        "tokens_per_s": round(came / length_s, 2) if length_s else 0.0,
         "times": {name: one.summary() | {"hdr": one.encoded()} for name, one in named.items() if one.count},
     }
 
 
-def _length_s(found: Scenario, group: str) -> float:
-    return sum(phase.length_s for phase in found.phases if phase.group == group)
+def _sending_s(outcome: Outcome) -> float:
+    """How long requests were sent: the scenario's length, unless the run was interrupted."""
+    planned_s, stopped_s = outcome.scenario.length_s or outcome.ran.elapsed_s, outcome.ran.stopped_s
+    return planned_s if stopped_s is None else min(planned_s, stopped_s)
+
+
+def _stretches(outcome: Outcome, group: str) -> list[tuple[float, float]]:
+    """Begin and end of a group's phases; a closed loop is one group over the whole time."""
+    until_s, start_s, found = _sending_s(outcome), 0.0, []
+    for phase in outcome.scenario.phases:
+        end_s = start_s + phase.length_s
+        if phase.group == group and start_s < until_s:
+            found.append((start_s, min(end_s, until_s)))
+        start_s = end_s
+    return found or [(0.0, until_s)]
+
+
+def _interruption(ran: Ran) -> list[str]:
+    return (
+        [] if ran.stopped_s is None else [f"the run was interrupted after {ran.stopped_s:.1f} s: figures are of those"]
+    )
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The command as it can be pasted into a shell, without what may be secret in it."""
+    shown, hide = [], False
+    for text in arguments:
+        attached = next((flag for flag in ("--header=", "-H") if text.startswith(flag) and text != "-H"), "")
+        if hide:
+            text = _HEADER.sub(HIDDEN, text)
+        elif attached:
+            text = attached + _HEADER.sub(HIDDEN, text.removeprefix(attached))
+        else:
+            text = _SECRET.sub(HIDDEN, text)
+        hide = text in ("-H", "--header")
+        shown.append(text)
+    return shlex.join(["weft", *shown])
 
 
 def _slice(one: Slice) -> dict[str, Any]:
@@ -147,7 +200,7 @@ def _slice(one: Slice) -> dict[str, Any]:
 
 
 def _at(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+    return ordered[max(0, math.ceil(len(ordered) * share) - 1)] if ordered else 0.0
 
 
 def machine() -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Runs a load test: sends each request when it is due, whatever the answers do, and collects what comes of them."""
 
 import asyncio
+import contextlib
 import gc
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 from loadtest.load.client import Client
 from loadtest.load.collect import Collector
@@ -14,6 +16,8 @@ from loadtest.load.record import UNANSWERED, Record, Request
 
 TICK_S = 0.001
 """Requests that are due within this of each other leave together."""
+TURN = 64
+"""Requests that are late leave in groups of so many, between which answers are read."""
 OnTick = Callable[[float, int], None]
 """Told a few times a second how far the run is (seconds), and how many answers are under way."""
 
@@ -35,11 +39,15 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A run that is over: what it cost its generator, and how long it took from the first request to the last end."""
+    """A run that is over: what it cost its generator, and how long it took from the first request to the last end.
+
+    `stopped_s` is when it was told to send no more; None where it went on to its end.
+    """
 
     cost: OwnCost
     elapsed_s: float
     unanswered: int
+    stopped_s: float | None = None
 
 
 class Runner:
@@ -52,8 +60,8 @@ class Runner:
         self._drain_s = drain_s
         self._under_way: dict[int, Record] = {}
         self._idle = asyncio.Event()
-        self.stopped = asyncio.Event()
-        """Set to send no more; what is under way goes on."""
+        self._stopped = asyncio.Event()
+        self._stopped_s: float | None = None
 
     def __repr__(self) -> str:
         return f"Runner(under_way={len(self._under_way)})"
@@ -63,15 +71,28 @@ class Runner:
         """Answers that have not ended."""
         return len(self._under_way)
 
+    def stop(self) -> None:
+        """Sends no more; what is under way goes on. Told a second time, it leaves that too."""
+        if self._stopped.is_set():
+            self._idle.set()
+            return
+        self._stopped_s = self._clock()
+        self._stopped.set()
+
     async def open_loop(self, requests: Iterable[Request], on_tick: OnTick | None = None) -> Ran:
         """Sends each request when it is due. They have to come in order of `due_s`; none waits for another."""
+        source = _begun(requests, 1)
         async with self._measured(on_tick) as finish:
-            clock = self._clock
-            for request in requests:
+            clock, late = self._clock, 0
+            for request in source:
                 wait_s = request.due_s - clock()
                 if wait_s > TICK_S:
                     await self._pause(wait_s)
-                if self.stopped.is_set():
+                    late = 0
+                elif (late := late + 1) % TURN == 0:
+                    # A schedule that the generator cannot keep must not keep it from reading what comes.
+                    await asyncio.sleep(0)
+                if self._stopped.is_set():
                     break
                 self._send(request)
             await finish()
@@ -84,18 +105,17 @@ class Runner:
 
         A closed loop hides slow answers, since it sends less while they last: for comparing with tools that do this.
         """
-        source = iter(requests)
+        source = _begun(requests, users)
         async with self._measured(on_tick) as finish:
 
             def again(record: Record) -> None:
-                self._ended(record)
-                if self._clock() < length_s and not self.stopped.is_set():
+                if self._ended(record) and self._clock() < length_s and not self._stopped.is_set():
                     follow()
 
             def follow() -> None:
                 request = next(source, None)
                 if request is not None:
-                    self._send(request, again)
+                    self._send(replace(request, due_s=self._clock()), again)
 
             for _ in range(users):
                 follow()
@@ -110,22 +130,24 @@ class Runner:
             return
         try:
             async with asyncio.timeout(wait_s):
-                await self.stopped.wait()
+                await self._stopped.wait()
         except TimeoutError:
             return
 
-    def _send(self, request: Request, done: Callable[[Record], None] | None = None) -> None:
+    def _send(self, request: Request, done: Callable[[Record], object] | None = None) -> None:
         record = Record(request)
         self._under_way[request.number] = record
         self._idle.clear()
         self._client.send(record, done or self._ended)
 
-    def _ended(self, record: Record) -> None:
+    def _ended(self, record: Record) -> bool:
+        """Takes an answer that has ended; False for one that was left before."""
         if self._under_way.pop(record.request.number, None) is None:
-            return
+            return False
         self._collector.take(record)
         if not self._under_way:
             self._idle.set()
+        return True
 
     @asynccontextmanager
     async def _measured(self, on_tick: OnTick | None) -> AsyncIterator[Callable[[], Awaitable[None]]]:
@@ -139,25 +161,22 @@ class Runner:
         unanswered = 0
 
         async def finish() -> None:
-            nonlocal unanswered
             if self._under_way:
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._drain_s):
                         await self._idle.wait()
-                except TimeoutError:
-                    unanswered = self._abandon()
 
         try:
             yield finish
         finally:
             if self._under_way:
-                unanswered += self._abandon()
+                unanswered = self._abandon()
             elapsed_s = self._clock()
             ticker.cancel()
             await asyncio.wait([ticker])
             cost = await probe.stop()
             gc.unfreeze()
-            self._ran = Ran(cost, elapsed_s, unanswered)
+            self._ran = Ran(cost, elapsed_s, unanswered, self._stopped_s)
 
     def _abandon(self) -> int:
         left, self._under_way = list(self._under_way.values()), {}
@@ -177,3 +196,10 @@ class Runner:
             self._collector.slice_at(now_s).in_flight = len(self._under_way)
             if on_tick is not None:
                 on_tick(now_s, len(self._under_way))
+
+
+def _begun(requests: Iterable[Request], count: int) -> Iterator[Request]:
+    """The same requests, the first of them made already: what that takes would else make them late."""
+    source = iter(requests)
+    first = list(islice(source, count))
+    return chain(first, source)

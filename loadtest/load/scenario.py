@@ -53,14 +53,14 @@ class Scenario:
     def requests(self) -> Iterator[Request]:
         """Every request in order of its time; the same seed gives the same ones."""
         rng = random.Random(self.seed)
-        pool = Pool(self.seed)
+        prompt = synthetic(Pool(self.seed), self.shared_tokens, self.seed)
         for number, (due_s, group) in enumerate(self._times(random.Random(self.seed + 1))):
             share = 1.0 + self.spread * rng.uniform(-1.0, 1.0)
             prompt_tokens = max(1, round(self.prompt_tokens * share))
-            prompt = synthetic(pool, max(prompt_tokens, self.shared_tokens + 1), self.shared_tokens, self.seed)
+            messages = prompt(number, max(prompt_tokens, self.shared_tokens + 1))
             max_tokens = max(1, round(self.max_tokens * (1.0 + self.spread * rng.uniform(-1.0, 1.0))))
             session = f"session-{rng.randrange(self.sessions)}" if self.sessions else ""
-            yield Request(number, due_s, prompt(number), max_tokens, prompt_tokens, group, session)
+            yield Request(number, due_s, messages, max_tokens, prompt_tokens, group, session)
 
     def _times(self, rng: random.Random) -> Iterator[tuple[float, str]]:
         steps = list(self.phases)

@@ -8,6 +8,7 @@ from rich.table import Table
 from loadtest.load.calibrate import calibrate as measure
 from loadtest.load.summary import number
 from services.cli import consoles
+from services.cli.problem import UsageProblem
 
 Streams = Annotated[str, typer.Option(help="Streams at once, several with commas between.")]
 Tokens = Annotated[int, typer.Option(min=10, max=4096, help="Tokens of each answer.")]
@@ -20,12 +21,15 @@ def calibrate(streams: Streams = "100,1000", tokens: Tokens = 200, gap_ms: GapMs
 
     Example: weft load calibrate --streams 1000 --repeats 3
     """
+    counts = [int(part) for part in streams.split(",") if part.strip().isdecimal() and int(part)]
+    if len(counts) != streams.count(",") + 1:
+        raise UsageProblem(f"--streams: {streams!r} is no number of streams, or several such as 100,1000")
     table = Table(title=f"the generator alone, {gap_ms:g} ms between tokens", title_justify="left")
     names = ("transport", "streams", "lost", "µs/token", "core", "ITL p99 made", "seen", "added", "loop late p99")
     for name in names:
         table.add_column(name, justify="left" if name == "transport" else "right")
     console = consoles.out()
-    for count in (int(part) for part in streams.split(",")):
+    for count in counts:
         for transport in ("grpc", "openai"):
             for _ in range(repeats):
                 with consoles.notes().status(f"{transport}: {count} streams"):

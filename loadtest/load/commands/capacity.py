@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import uvloop
 from rich.table import Table
 
 from loadtest.load import results, schedule
 from loadtest.load.capacity import Bounds, Found, Probe, next_rate
-from loadtest.load.commands import options, output, report
+from loadtest.load.commands import options, report
+from loadtest.load.commands.measure import measure
 from loadtest.load.commands.options import Running
-from loadtest.load.drive import NoTarget, drive
 from loadtest.load.results import Outcome
 from loadtest.load.scenario import Arrivals, Scenario
 from loadtest.load.summary import number
 from services.cli import consoles
-from services.cli.problem import Problem, UsageProblem
+from services.cli.problem import INTERRUPTED, Problem, UsageProblem
 
 OVERLOAD = 2.0
 CALM = 0.5
@@ -48,7 +47,7 @@ def capacity(
     precision: Precision = 0.1,
     confirm: Confirm = 3,
     over: Over = True,
-    arrivals: Annotated[Arrivals, typer.Option(help="How requests arrive.")] = Arrivals.POISSON,
+    arrivals: options.How = Arrivals.POISSON,
     transport: options.Transport = "grpc",
     model: options.Model = "",
     prompt_tokens: options.PromptTokens = 128,
@@ -93,16 +92,32 @@ def capacity(
         timeout_s=timeout_s,
     ) as aim:
         search = Search(aim, base, bounds, seconds)
-        found = search.run(low, high, precision, confirm)
-        beyond = search.beyond(found.holds, folder) if over and found.holds else None
+        found, beyond, ended = None, None, None
+        try:
+            found = search.run(low, high, precision, confirm)
+            beyond = search.beyond(found.holds, folder) if over and found.holds else None
+        except Problem as problem:
+            # What was measured until then is worth keeping.
+            if not search.probes:
+                raise
+            ended = problem
     _show(search.probes, search.figures, found)
     _write(folder, base, bounds, search, found, beyond)
-    if not found.holds:
+    if ended is not None:
+        raise ended
+    if found is not None and not found.holds:
         raise Problem(f"not even {low:g} requests a second held: {search.probes[0].broken}")
 
 
 def _seconds(ms: float | None) -> float | None:
     return None if ms is None else ms / 1e3
+
+
+class _Interrupted(Problem):
+    """The person who ran it stopped it."""
+
+    def __init__(self) -> None:
+        super().__init__("interrupted: the runs that had ended are written", exit_code=INTERRUPTED)
 
 
 class Search:
@@ -126,7 +141,7 @@ class Search:
                 raise Problem(f"{PROBES_LIMIT} runs found no rate that holds every time: the figures vary too much")
             rate, confirming = step
             outcome = self._drive([schedule.Phase(rate, self._length_s, f"{rate:.1f}/s")], f"{rate:.1f} requests/s")
-            whole = results.figures(outcome.collector.whole, self._length_s)
+            whole = results.whole_figures(outcome)
             broken = self._bounds.broken_by(whole)
             warnings = outcome.ran.cost.warnings(outcome.collector.whole.lag)
             self.probes.append(Probe(rate, broken, confirming))
@@ -150,15 +165,13 @@ class Search:
     def _drive(self, phases: Sequence[schedule.Phase], name: str) -> Outcome:
         # Other requests each time, so that no cache knows them from the run before.
         scenario = replace(self._base, phases=tuple(phases), seed=self._base.seed + 1000 * len(self.probes))
-        with output.progress(name, scenario.length_s) as tick:
-            try:
-                aim = self._aim
-                return uvloop.run(drive(scenario, aim.target, name=name, pids=aim.pids, watch=aim.watch, on_tick=tick))
-            except NoTarget as error:
-                raise Problem(str(error)) from error
+        outcome = measure(self._aim, scenario, name)
+        if outcome.ran.stopped_s is not None:
+            raise _Interrupted
+        return outcome
 
 
-def _show(probes: Sequence[Probe], figures: Sequence[dict[str, Any]], found: Found) -> None:
+def _show(probes: Sequence[Probe], figures: Sequence[dict[str, Any]], found: Found | None) -> None:
     table = Table(title="runs, by rate", title_justify="left")
     for column in ("req/s", "TTFT p50", "TTFT p99", "ITL p99", "failed %", "tokens/s", ""):
         table.add_column(column, justify="right" if column else "left")
@@ -175,11 +188,16 @@ def _show(probes: Sequence[Probe], figures: Sequence[dict[str, Any]], found: Fou
         )
     console = consoles.out()
     console.print(table)
-    console.print(f"capacity: {found.holds:.1f} requests/s hold, {found.breaks:.1f} do not")
+    if found is None:
+        console.print("capacity: not found, since the search did not end", style="yellow")
+    elif found.breaks is None:
+        console.print(f"capacity: at least {found.holds:.1f} requests/s, where --high ended the search")
+    else:
+        console.print(f"capacity: {found.holds:.1f} requests/s hold, {found.breaks:.1f} do not")
 
 
 def _write(
-    folder: Path, base: Scenario, bounds: Bounds, search: Search, found: Found, beyond: dict[str, Any] | None
+    folder: Path, base: Scenario, bounds: Bounds, search: Search, found: Found | None, beyond: dict[str, Any] | None
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     content = {
@@ -188,8 +206,9 @@ def _write(
         "commit": results.commit(),
         "scenario": results.scenario(base),
         "bounds": asdict(bounds),
-        "holds_per_s": found.holds,
-        "breaks_per_s": found.breaks,
+        "finished": found is not None,
+        "holds_per_s": found.holds if found is not None else None,
+        "breaks_per_s": found.breaks if found is not None else None,
         "probes": [asdict(one) | {"figures": whole} for one, whole in zip(search.probes, search.figures, strict=True)],
         "overload": beyond["groups"] if beyond else None,
     }

@@ -10,12 +10,10 @@ import typer
 import uvloop
 from rich.table import Table
 
-from loadtest.load import schedule
 from loadtest.load.commands import options, output
 from loadtest.load.commands.gate import check
-from loadtest.load.commands.run import How, Length, MaxErrors, Rate
 from loadtest.load.drive import NoTarget, drive
-from loadtest.load.faults import Effect, Fault, WrongFault, effects, parse
+from loadtest.load.faults import Effect, Fault, What, WrongFault, effects, parse
 from loadtest.load.fleet import FleetFailed, fleet
 from loadtest.load.results import Happening, Outcome
 from loadtest.load.runner import Clock, OnTick
@@ -50,17 +48,17 @@ def chaos(
     settings: Settings = None,
     router: RouterSettings = None,
     restart_s: RestartS = 1.0,
-    rate: Rate = 20.0,
-    seconds: Length = 20.0,
-    steps: Annotated[str, typer.Option(help="RATE:SECONDS,RATE:SECONDS,… in place of --rate and --seconds.")] = "",
-    arrivals: How = Arrivals.POISSON,
+    rate: options.Rate = 20.0,
+    seconds: options.Length = 20.0,
+    steps: options.Steps = "",
+    arrivals: options.How = Arrivals.POISSON,
     transport: options.Transport = "grpc",
     model: options.Model = "",
     prompt_tokens: options.PromptTokens = 128,
     max_tokens: options.MaxTokens = 100,
     ttft_ms: options.TtftMs = None,
     itl_ms: options.ItlMs = None,
-    max_error_share: MaxErrors = 0.0,
+    max_error_share: options.MaxErrors = 0.0,
     timeout_s: options.TimeoutS = 120.0,
     seed: options.Seed = 1,
     name: options.Name = "chaos",
@@ -76,16 +74,13 @@ def chaos(
     names = [f"worker-{index}" for index in range(workers)]
     try:
         faults = [parse(text, names) for text in fault or ("5:kill:worker-0",)]
-        phases = schedule.phases(steps) if steps else [schedule.Phase(rate, seconds, f"1: {rate:g}/s")]
     except WrongFault as error:
         raise UsageProblem(f"--fault: {error}") from error
-    except schedule.WrongSchedule as error:
-        raise UsageProblem(f"--steps: {error}") from error
     scenario = Scenario(
         transport=options.check_transport(transport),
         model=model,
         arrivals=arrivals,
-        phases=tuple(phases),
+        phases=options.phases(steps, rate, seconds),
         prompt_tokens=prompt_tokens,
         max_tokens=max_tokens,
         seed=seed,
@@ -95,6 +90,8 @@ def chaos(
     if late:
         raise UsageProblem(f"--fault: {late[0].at_s:g} s is after the last request, at {scenario.length_s:g} s")
     environment = variables("WORKER", settings or ["engine=sim"])
+    if any(one.what is What.SLOW for one in faults) and environment.get("WEFT_WORKER__ENGINE", "") != "sim":
+        raise UsageProblem("--fault: only workers with --set engine=sim can be made slow")
     with (
         tempfile.TemporaryDirectory(prefix="weft-chaos-") as folder,
         options.started("--workers 0", variables("ROUTER", router or ())) as found,

@@ -12,9 +12,11 @@ from typing import Annotated
 
 import typer
 
+from loadtest.load import schedule
 from loadtest.load.client import Target
 from loadtest.load.clients import TRANSPORTS
 from loadtest.load.collect import Objectives
+from loadtest.load.scenario import Arrivals
 from loadtest.mesh import Mesh, mesh
 from services.cli.problem import Problem, UsageProblem
 from services.cli.target import address_of
@@ -45,6 +47,15 @@ TpotMs = Annotated[float | None, typer.Option(min=0.0, help="Objective: mean tim
 E2eMs = Annotated[float | None, typer.Option(min=0.0, help="Objective: whole answer within this.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; each run gets one in it.")]
 Name = Annotated[str, typer.Option(help="The run's name, part of its folder's.")]
+Rate = Annotated[float, typer.Option(min=0.001, help="Requests a second.")]
+Length = Annotated[float, typer.Option("--seconds", min=0.1, help="How long requests are sent.")]
+Steps = Annotated[str, typer.Option(help="RATE:SECONDS,RATE:SECONDS,… in place of --rate and --seconds.")]
+How = Annotated[Arrivals, typer.Option(help="How requests arrive.")]
+DrainS = Annotated[float, typer.Option(min=0.0, help="Time that answers have to end after the last request.")]
+MaxErrors = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="Fail (exit code 1) over this share of failed answers.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print results.json in place of tables.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,8 @@ def aimed(
     timeout_s: float,
 ) -> Iterator[Running]:
     """The target of a run; with `start`, a mesh that lives as long. Raises UsageProblem for options that cannot be."""
+    if ca_file and not Path(ca_file).is_file():
+        raise UsageProblem(f"--ca-file: there is no file {ca_file}")
     fields = [*map(_header, headers)]
     if key_env:
         if not (key := os.environ.get(key_env)):
@@ -131,6 +144,14 @@ def objectives(ttft_ms: float | None, itl_ms: float | None, tpot_ms: float | Non
         return None if ms is None else ms / 1e3
 
     return Objectives(seconds(ttft_ms), seconds(itl_ms), seconds(tpot_ms), seconds(e2e_ms))
+
+
+def phases(steps: str, rate: float, length_s: float) -> tuple[schedule.Phase, ...]:
+    """What --steps, or else --rate and --seconds say. Raises UsageProblem."""
+    try:
+        return tuple(schedule.phases(steps)) if steps else (schedule.Phase(rate, length_s, f"1: {rate:g}/s"),)
+    except schedule.WrongSchedule as error:
+        raise UsageProblem(f"--steps: {error}") from error
 
 
 def check_transport(name: str) -> str:

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvloop
 
 from loadtest.load import schedule
 from loadtest.load.commands import options, output
 from loadtest.load.commands.gate import check
-from loadtest.load.drive import NoTarget, drive
+from loadtest.load.commands.measure import measure
 from loadtest.load.prompts import Pool, from_blocks
 from loadtest.load.record import Request
 from loadtest.load.scenario import Scenario
 from loadtest.traces import BLOCK_TOKENS, TraceRequest, azure, ideal_share, mooncake
-from services.cli.problem import Problem, UsageProblem
+from services.cli.problem import UsageProblem
 
 File = Annotated[Path, typer.Argument(help="Mooncake's JSON lines, or Azure's CSV (2023 and 2024).")]
 Scale = Annotated[float, typer.Option(min=0.001, help="2 plays the trace twice as fast.")]
@@ -25,17 +24,13 @@ Seconds = Annotated[float | None, typer.Option(min=0.1, help="Only so much of it
 FromS = Annotated[float, typer.Option("--from", min=0.0, help="Begin so far into the trace.")]
 Limit = Annotated[int, typer.Option(min=1, help="At most so many requests.")]
 PromptScale = Annotated[float, typer.Option(min=0.0001, max=1.0, help="Shorten prompts and answers by this factor.")]
-MaxErrors = Annotated[
-    float | None, typer.Option(min=0.0, max=1.0, help="Fail (exit code 1) over this share of failed answers.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print results.json in place of tables.")]
 
 
 def read(file: Path, seed: int) -> list[TraceRequest]:
     """The trace's requests by time. Raises UsageProblem where the file is none."""
     try:
         found = azure(file) if file.suffix == ".csv" else mooncake(file, random.Random(seed))
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"
         raise UsageProblem(f"{file} is no trace of Mooncake's (.jsonl) or Azure's (.csv): {why}") from error
     if not found:
@@ -78,8 +73,9 @@ def replay(
     itl_ms: options.ItlMs = None,
     tpot_ms: options.TpotMs = None,
     e2e_ms: options.E2eMs = None,
-    max_error_share: MaxErrors = None,
+    max_error_share: options.MaxErrors = None,
     timeout_s: options.TimeoutS = 300.0,
+    drain_s: options.DrainS = 60.0,
     start: options.Start = "",
     header: options.Header = None,
     key_env: options.KeyEnv = "",
@@ -88,7 +84,7 @@ def replay(
     seed: options.Seed = 1,
     name: options.Name = "",
     out: options.Out = options.OUT,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Replay a trace of real requests: their times, lengths and shared prefixes.
 
@@ -105,6 +101,7 @@ def replay(
         phases=(phase,),
         seed=seed,
         objectives=options.objectives(ttft_ms, itl_ms, tpot_ms, e2e_ms),
+        drain_s=drain_s,
     )
     extra = {
         "trace": {
@@ -129,21 +126,6 @@ def replay(
         ca_file=ca_file,
         timeout_s=timeout_s,
     ) as aim:
-        with output.progress(name, scenario.length_s) as tick:
-            try:
-                outcome = uvloop.run(
-                    drive(
-                        scenario,
-                        aim.target,
-                        name=name,
-                        requests=requests(part, size, seed),
-                        pids=aim.pids,
-                        watch=aim.watch,
-                        on_tick=tick,
-                        extra=extra,
-                    )
-                )
-            except NoTarget as error:
-                raise Problem(str(error)) from error
+        outcome = measure(aim, scenario, name, requests=requests(part, size, seed), extra=extra)
         found = output.leave(outcome, options.folder(out, name), as_json=as_json)
     check(found, max_error_share)

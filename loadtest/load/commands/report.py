@@ -1,6 +1,6 @@
 """`weft load report`: a run's page and summary, made again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +37,15 @@ def write(folder: Path, found: Mapping[str, Any]) -> None:
 
     (folder / SUMMARY).write_text(summary.markdown(found))
     (folder / PAGE).write_text(page(found))
+
+
+def write_sweep(
+    folder: Path, columns: Sequence[str], rows: Sequence[Sequence[str]], runs: Sequence[Mapping[str, Any]]
+) -> None:
+    """Writes the page of runs with different numbers of users."""
+    from loadtest.load.page import sweep_page
+
+    (folder / PAGE).write_text(sweep_page(columns, rows, runs))
 
 
 def write_capacity(folder: Path, found: Mapping[str, Any], beyond: Mapping[str, Any] | None) -> None:

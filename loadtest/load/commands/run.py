@@ -1,37 +1,36 @@
-"""`weft load run`: requests on a schedule, whatever the answers do."""
+"""`weft load run`: requests on a schedule, whatever the answers do, or users who wait for each."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
-import uvloop
 
-from loadtest.load import schedule
 from loadtest.load.commands import options, output
 from loadtest.load.commands.gate import check
-from loadtest.load.drive import NoTarget, drive
+from loadtest.load.commands.measure import measure
+from loadtest.load.commands.sweep import sweep
 from loadtest.load.scenario import Arrivals, Scenario
-from services.cli.problem import Problem, UsageProblem
+from services.cli.problem import UsageProblem
 
-Rate = Annotated[float, typer.Option(min=0.001, help="Requests a second.")]
-Length = Annotated[float, typer.Option("--seconds", min=0.1, help="How long requests are sent.")]
-Steps = Annotated[str, typer.Option(help="RATE:SECONDS,RATE:SECONDS,… in place of --rate and --seconds.")]
-How = Annotated[Arrivals, typer.Option(help="How requests arrive.")]
-Users = Annotated[int, typer.Option(min=0, max=100_000, help="A closed loop of so many users instead of a rate.")]
-Sessions = Annotated[int, typer.Option(min=0, help="Spread the requests over so many session ids.")]
-DrainS = Annotated[float, typer.Option(min=0.0, help="Time that answers have to end after the last request.")]
-MaxErrors = Annotated[
-    float | None, typer.Option(min=0.0, max=1.0, help="Fail (exit code 1) over this share of failed answers.")
+USERS_LIMIT = 100_000
+
+Users = Annotated[
+    str,
+    typer.Option(
+        help="A closed loop of so many users instead of a rate; 10,50,100 is a run for each, side by side.",
+        show_default="none",
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print results.json in place of tables.")]
+Sessions = Annotated[int, typer.Option(min=0, help="Spread the requests over so many session ids.")]
 
 
 def run(
     address: options.Address = None,
-    rate: Rate = 10.0,
-    seconds: Length = 30.0,
-    steps: Steps = "",
-    arrivals: How = Arrivals.POISSON,
-    users: Users = 0,
+    rate: options.Rate = 10.0,
+    seconds: options.Length = 30.0,
+    steps: options.Steps = "",
+    arrivals: options.How = Arrivals.POISSON,
+    users: Users = "",
     transport: options.Transport = "grpc",
     model: options.Model = "",
     prompt_tokens: options.PromptTokens = 128,
@@ -43,9 +42,9 @@ def run(
     itl_ms: options.ItlMs = None,
     tpot_ms: options.TpotMs = None,
     e2e_ms: options.E2eMs = None,
-    max_error_share: MaxErrors = None,
+    max_error_share: options.MaxErrors = None,
     timeout_s: options.TimeoutS = 300.0,
-    drain_s: DrainS = 60.0,
+    drain_s: options.DrainS = 60.0,
     start: options.Start = "",
     header: options.Header = None,
     key_env: options.KeyEnv = "",
@@ -54,26 +53,25 @@ def run(
     seed: options.Seed = 1,
     name: options.Name = "run",
     out: options.Out = options.OUT,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Send requests on a schedule, whatever the answers do, and say what clients notice.
 
     Latencies count from when a request was due, so slow answers cannot hide by holding later requests back.
 
     Example: weft load run --rate 50 --seconds 60 --ttft-ms 500 --itl-ms 50
+
+    Example: weft load run --users 10,50,100,500,1000 --seconds 30
     """
     if shared_tokens >= prompt_tokens and shared_tokens:
         raise UsageProblem("--shared-tokens must be less than --prompt-tokens, of which it is a part")
-    try:
-        phases = schedule.phases(steps) if steps else [schedule.Phase(rate, seconds, f"1: {rate:g}/s")]
-    except schedule.WrongSchedule as error:
-        raise UsageProblem(f"--steps: {error}") from error
+    counts = numbers(users)
     scenario = Scenario(
         transport=options.check_transport(transport),
         model=model,
         arrivals=arrivals,
-        phases=tuple(phases),
-        users=users,
+        phases=options.phases(steps, rate, seconds),
+        users=counts[0] if counts else 0,
         prompt_tokens=prompt_tokens,
         shared_tokens=shared_tokens,
         max_tokens=max_tokens,
@@ -93,12 +91,19 @@ def run(
         ca_file=ca_file,
         timeout_s=timeout_s,
     ) as aim:
-        with output.progress(name, scenario.length_s) as tick:
-            try:
-                outcome = uvloop.run(
-                    drive(scenario, aim.target, name=name, pids=aim.pids, watch=aim.watch, on_tick=tick)
-                )
-            except NoTarget as error:
-                raise Problem(str(error)) from error
-        found = output.leave(outcome, options.folder(out, name), as_json=as_json)
-    check(found, max_error_share)
+        if len(counts) > 1:
+            outcomes = sweep(
+                aim, [replace(scenario, users=count) for count in counts], options.folder(out, name), as_json
+            )
+        else:
+            outcomes = [output.leave(measure(aim, scenario, name), options.folder(out, name), as_json=as_json)]
+    for found in outcomes:
+        check(found, max_error_share)
+
+
+def numbers(text: str) -> list[int]:
+    """The numbers of users in `10` or `10,50,100`; none in an empty text. Raises UsageProblem."""
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if any(not part.isdecimal() or not 0 < int(part) <= USERS_LIMIT for part in parts):
+        raise UsageProblem(f"--users: {text!r} is no number of users, or several such as 10,50,100")
+    return [int(part) for part in parts]

@@ -103,13 +103,13 @@ async def test_chunks_and_events_may_be_cut_anywhere() -> None:
         assert (record.code, record.tokens, record.reason) == (OK, 3, "STOP"), size
 
 
-async def test_usage_and_lost_tokens_are_read() -> None:
+async def test_tokens_that_shared_a_chunk_are_counted_as_usage_says() -> None:
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2}}\n\n'
     async with _server(
         _says(HEAD, _chunk(_token("a")), _chunk(usage), _chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n")
     ) as port:
         record = await ask("openai", port)
-    assert (record.prompt_tokens, record.completion_tokens, record.tokens) == (7, 2, 1)
+    assert (record.prompt_tokens, record.tokens, record.coalesced, record.gaps) == (7, 2, 1, 0)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ def _search(
 @pytest.mark.parametrize("capacity", [5.5, 17.0, 120.0, 900.0])
 def test_a_sharp_edge_is_found(capacity: float) -> None:
     found, probes = _search(lambda rate, _: rate <= capacity)
+    assert found.breaks is not None
     assert found.holds <= capacity < found.breaks
     assert found.breaks / found.holds <= 1.1 + 1e-9
     assert sum(probe.rate_per_s == found.holds for probe in probes) == 3
@@ -32,7 +33,7 @@ def test_a_sharp_edge_is_found(capacity: float) -> None:
 
 def test_everything_holds() -> None:
     found, _ = _search(lambda rate, _: True)
-    assert (found.holds, found.breaks) == (1000.0, 1000.0)
+    assert (found.holds, found.breaks) == (1000.0, None)
 
 
 def test_nothing_holds() -> None:
@@ -67,11 +68,13 @@ def test_a_rate_that_breaks_when_it_is_confirmed_is_no_capacity() -> None:
         ({"error_share": 0.02}, "failed"),
         ({"lost_tokens": 1}, "lost"),
         ({"repeated_tokens": 1}, "repeated"),
+        ({"sent": 0, "times": {}, "error_share": 0.0}, "nothing was sent"),
     ],
 )
 def test_bounds(change: dict[str, object], word: str) -> None:
     whole = {
         "times": {"ttft": {"p99_ms": 499.0}, "itl": {"p99_ms": 59.0}},
+        "sent": 100,
         "error_share": 0.01,
         "lost_tokens": 0,
         "repeated_tokens": 0,
