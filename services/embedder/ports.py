@@ -83,6 +83,9 @@ class Model(Protocol):
         After `limit_s` nobody waits for them; None: not known.
         """
 
+    async def why_away(self) -> str:
+        """Why the model cannot work now, in one sentence; empty where it can. One in this process always can."""
+
     async def close(self) -> None:
         """Ends its threads and connections."""
 

@@ -39,6 +39,9 @@ class ThreadedModel:
         vectors = await loop.run_in_executor(self._embedders, self._network.embed, batch)
         return [Embedded(vector, text.tokens, text.truncated) for vector, text in zip(vectors, batch, strict=True)]
 
+    async def why_away(self) -> str:
+        return ""
+
     async def close(self) -> None:
         for pool in (self._embedders, self._encoder):
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)

@@ -71,6 +71,19 @@ def write_repository(
     return folder
 
 
+def write_embeddings(folder: Path, name: str, *, batch: int = 0, data_type: str = "TYPE_FP32") -> Path:
+    """Adds an embedding model to the repository in `folder`; Triton batches its texts where `batch` is over 0."""
+    model = folder / name
+    shutil.copytree(_MODELS / "hashed_words", model, ignore=shutil.ignore_patterns("__pycache__"))
+    config = (model / "config.pbtxt").read_text()
+    texts, vectors = ("1", "64") if batch else ("-1", "-1, 64")
+    values = {"name": name, "batch": str(batch), "type": data_type, "texts": texts, "vectors": vectors}
+    for key, value in values.items():
+        config = config.replace(f"@{key}@", value)
+    (model / "config.pbtxt").write_text(config)
+    return folder
+
+
 @dataclass(slots=True)
 class TritonServer:
     """One process with three ports, which it keeps when it is started again."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -10,12 +11,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.embedder.metrics import EmbedderMetrics
+from services.embedder.models.load import load_models
 from services.embedder.models.threads import ThreadedModel
-from services.embedder.ports import BatchLimits
+from services.embedder.ports import BatchLimits, Model
 from services.embedder.service import running
 from services.kit.channels import dial
 from services.kit.settings import load_settings
 from tests.fakes.embedding_model import INFO, FakeModel
+from tests.rpc.embedder.loading import Load
 from weft.embedder.v1.embedder_pb2_grpc import EmbedderServiceStub
 from weft.openai.v1.openai_pb2_grpc import OpenAIServiceStub
 
@@ -82,3 +85,16 @@ def start() -> Start:
 async def embedder(start: Start) -> AsyncIterator[Embedder]:
     async with start() as found:
         yield found
+
+
+@pytest.fixture
+async def load(tmp_path: Path) -> AsyncIterator[Load]:
+    """Loads one model, `mine`, of these settings."""
+    async with AsyncExitStack() as owner:
+
+        async def loaded(**fields: Any) -> Model:
+            settings = load_settings(embedder={"models": {"mine": fields}}, data_dir=tmp_path)
+            (model,) = await load_models(settings, EmbedderMetrics(CollectorRegistry()), owner)
+            return model
+
+        yield loaded

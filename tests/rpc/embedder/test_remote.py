@@ -1,24 +1,20 @@
 """Models behind servers: what is sent, what is checked, what is tried again. TEI is a stand-in; llama.cpp is real."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry
 
-from services.embedder.metrics import EmbedderMetrics
-from services.embedder.models.load import load_models
-from services.embedder.ports import Embedded, Model
+from services.embedder.ports import Embedded
 from services.kit.errors import Exhausted, Internal, InvalidArgument, Unavailable
 from services.kit.settings import SettingsError, load_settings
 from tests.fakes.embedder import vector_of
 from tests.fakes.tiny_gguf import write_tiny_gguf
+from tests.rpc.embedder.loading import Load, embed
 from tests.rpc.embedder.remote_server import MAX_TEXTS, MAX_TOKENS, RemoteServer, remote_server
 
-Load = Callable[..., Awaitable[Model]]
 KINDS = [pytest.param("tei", id="TEI"), pytest.param("openai", id="OpenAI")]
 
 
@@ -26,24 +22,6 @@ KINDS = [pytest.param("tei", id="TEI"), pytest.param("openai", id="OpenAI")]
 def server() -> Iterator[RemoteServer]:
     with remote_server() as found:
         yield found
-
-
-@pytest.fixture
-async def load(tmp_path: Path) -> AsyncIterator[Load]:
-    async with AsyncExitStack() as owner:
-
-        async def loaded(**fields: Any) -> Model:
-            settings = load_settings(embedder={"models": {"mine": fields}}, data_dir=tmp_path)
-            (model,) = await load_models(settings, EmbedderMetrics(CollectorRegistry()), owner)
-            return model
-
-        yield loaded
-
-
-async def embed(model: Model, *texts: str, query: bool = False) -> list[Embedded]:
-    found = await model.embed(await model.prepare(texts, query=query), None)
-    assert all(isinstance(one, Embedded) for one in found)
-    return [one for one in found if isinstance(one, Embedded)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

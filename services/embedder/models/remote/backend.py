@@ -37,5 +37,8 @@ class Backend(Protocol):
     async def embed(self, batch: Sequence[Prepared], timeout_s: float) -> Answer:
         """One request."""
 
+    async def reach(self) -> None:
+        """Returns where the server could take a request now; costs it next to nothing."""
+
     async def close(self) -> None:
         """Closes its connections."""

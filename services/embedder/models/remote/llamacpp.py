@@ -85,6 +85,9 @@ class LlamaCppBackend:
         assert self._asks is not None, "describe comes first"
         return await self._asks.embed(batch, timeout_s)
 
+    async def reach(self) -> None:
+        """It is in this process, and so is there."""
+
     async def close(self) -> None:
         for client in (self._client, self._asks):
             if client is not None:

@@ -27,6 +27,7 @@ _LAST_RETRY_S = 5.0
 # What is assumed of a model whose server does not tell.
 _MAX_TOKENS = 512
 _PROBE = "weft"
+_REACH_S = 5.0
 
 
 class RemoteModel:
@@ -93,6 +94,19 @@ class RemoteModel:
             before_sleep=lambda _: self._retries.labels(self._info.name).inc(),
             reraise=True,
         )
+
+    async def why_away(self) -> str:
+        try:
+            async with asyncio.timeout(_REACH_S):
+                await self._backend.reach()
+        except TimeoutError:
+            return f"the server of {self._info.name} does not answer"
+        except Exhausted:
+            # A full server is there.
+            return ""
+        except WeftError as error:
+            return error.message
+        return ""
 
     async def close(self) -> None:
         await self._backend.close()

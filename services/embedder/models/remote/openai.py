@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,11 @@ class OpenAIBackend:
                 f"the server of {self._name} answered with something other than OpenAI's embeddings: {error!r}",
                 reason="REMOTE_ANSWER",
             ) from error
+
+    async def reach(self) -> None:
+        # A server that has no list of its models is there nevertheless.
+        with suppress(InvalidArgument):
+            await self._client.get("/models")
 
     async def close(self) -> None:
         await self._client.close()

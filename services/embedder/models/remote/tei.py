@@ -50,5 +50,8 @@ class TeiBackend:
             message = f"the server of {self._name} answered /embed with something other than vectors"
             raise Internal(message, reason="REMOTE_ANSWER") from error
 
+    async def reach(self) -> None:
+        await self._client.get("/info")
+
     async def close(self) -> None:
         await self._client.close()

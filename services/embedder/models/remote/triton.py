@@ -11,10 +11,24 @@ from tritonclient.utils import InferenceServerException
 from services.embedder.models.remote.backend import Answer, Card
 from services.embedder.models.remote.http import estimated
 from services.embedder.ports import Prepared
+from services.kit.cancellation import heed_cancellation
 from services.kit.errors import Exhausted, Internal, InvalidArgument, Unavailable, WeftError
 from services.kit.settings.embedder import EmbeddingModelSettings
 
 _DESCRIBE_S = 5.0
+# A request holds the texts of one batch, an answer their vectors.
+_MESSAGE_BYTES_LIMIT = 64 * 1024 * 1024
+_OPTIONS = [
+    ("grpc.max_send_message_length", _MESSAGE_BYTES_LIMIT),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES_LIMIT),
+    # A server that comes back is found within a second, whatever the time that it was away.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Retries have one owner, and that is RemoteModel.
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+]
 
 
 class TritonBackend:
@@ -26,13 +40,14 @@ class TritonBackend:
         self._remote = settings.remote_name or name
         root = settings.ca_file.read_bytes() if settings.ca_file else None
         credentials = grpc.ssl_channel_credentials(root) if settings.tls else None
-        self._client: Any = triton.InferenceServerClient(settings.url, creds=credentials)
+        self._client: Any = triton.InferenceServerClient(settings.url, creds=credentials, channel_args=_OPTIONS)
         self._batches = False
 
     async def describe(self) -> Card:
         try:
             found = await self._client.get_model_config(self._remote, client_timeout=_DESCRIBE_S)
         except InferenceServerException as error:
+            heed_cancellation(error)
             raise self._told(error) from error
         config = found.config
         names = {one.name for one in config.input}, {one.name for one in config.output}
@@ -59,6 +74,7 @@ class TritonBackend:
         try:
             result = await self._client.infer(self._remote, [given], outputs=[wanted], client_timeout=timeout_s)
         except InferenceServerException as error:
+            heed_cancellation(error)
             raise self._told(error) from error
         found = result.as_numpy(self._settings.output_tensor)
         if found is None:
@@ -66,6 +82,16 @@ class TritonBackend:
                 f"Triton's model {self._remote} gave no {self._settings.output_tensor}", reason="REMOTE_ANSWER"
             )
         return Answer(np.asarray(found, np.float32))
+
+    async def reach(self) -> None:
+        try:
+            ready = await self._client.is_model_ready(self._remote, client_timeout=_DESCRIBE_S)
+        except InferenceServerException as error:
+            heed_cancellation(error)
+            raise self._told(error) from error
+        if not ready:
+            message = f"Triton at {self._settings.url} does not have its model {self._remote} ready"
+            raise Unavailable(message, reason="REMOTE_AWAY")
 
     async def close(self) -> None:
         await self._client.close()
