@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ _BLOCK_BYTES = 8 * 1024 * 1024
 _CONNECT_TIMEOUT_S = 10.0
 # Beside the models, so that what is whole only has to be renamed.
 _PARTIAL = ".partial"
+_HEX = re.compile(r"[0-9a-f]*")
+_REVISION = re.compile(r"[\w.-]+")
 DEFAULT_ENDPOINT = "https://huggingface.co"
 
 Advance = Callable[[float], None]
@@ -74,7 +77,12 @@ class Hub:
         files = [
             RemoteFile(one.rfilename, one.size or 0, one.lfs.sha256 if one.lfs else "") for one in info.siblings or ()
         ]
-        return Repository(repo, info.sha or "main", tuple(files))
+        revision = info.sha or "main"
+        for file in files:
+            # They become paths here, and a hub may be anybody's mirror.
+            if not _is_inside(file.name) or not _HEX.fullmatch(file.sha256) or not _REVISION.fullmatch(revision):
+                raise Problem(f"the hub at {self.endpoint} names a file of {repo} {file.name!r}: do not trust that hub")
+        return Repository(repo, revision, tuple(files))
 
     def pull(self, repository: Repository, file: RemoteFile, data_dir: Path, advance: Advance) -> Path:
         """The file's path, downloaded unless it is there whole already. Raises Problem; what had come is kept then."""
@@ -136,6 +144,11 @@ class Hub:
             "kept, and the same command goes on from there; on a machine without a way to it, copy a GGUF file there "
             "and name it with --model FILE.gguf, or set HF_ENDPOINT to a mirror"
         )
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a file of that name lies within its repository's folder."""
+    return bool(name) and not any(part in ("", ".", "..") for part in name.split("/")) and name.isprintable()
 
 
 def _first_line(error: Exception) -> str:

@@ -6,6 +6,9 @@ from collections import deque
 from services.kit.errors import Exhausted, WeftError
 from weft.worker.v1 import worker_pb2 as pb
 
+# Starts and ends of requests in one message that still waits: what comes beyond them is a message of its own.
+ENTRIES_LIMIT = 4096
+
 
 class Link:
     """Messages for one reader, at most `limit` of them, and the engine's keys of its requests by their numbers.
@@ -76,4 +79,5 @@ class Link:
 
 def _both_grow(last: pb.AttachResponse, message: pb.AttachResponse) -> bool:
     """Whether the two must stay apart: a reader that is away would make one message of them that has no bound."""
-    return bool((last.deltas and message.deltas) or (last.kv_events and message.kv_events))
+    grows = (last.deltas and message.deltas) or (last.kv_events and message.kv_events)
+    return bool(grows) or len(last.started) + len(last.ended) >= ENTRIES_LIMIT

@@ -197,3 +197,13 @@ def test_parts_are_one_model() -> None:
     models = grouped([*reversed(parts), "big-Q8_0.gguf"])
     assert set(models) == {Weights(tuple(parts)), Weights(("big-Q8_0.gguf",))}
     assert choose(models, parse("a/b:Q4_0")).files == tuple(parts)
+
+
+@pytest.mark.parametrize("name", ["../../../../tiny.gguf", "/tmp/tiny.gguf", "a/../../tiny.gguf", "a//tiny.gguf"])
+def test_a_hub_whose_files_lie_elsewhere_is_not_trusted(hub: FakeHub, tmp_path: Path, name: str) -> None:
+    hub.repos[REPO] = {name: DATA}
+    with pytest.raises(Problem, match="do not trust that hub"):
+        Hub().look(REPO)
+    result = weft("pull", REPO, "--data-dir", str(tmp_path / "data"))
+    assert result.exit_code == 1
+    assert not list(tmp_path.rglob("*.gguf"))

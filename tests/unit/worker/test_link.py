@@ -3,7 +3,7 @@
 import pytest
 
 from services.kit.errors import Exhausted, Unavailable
-from services.worker.link import Link
+from services.worker.link import ENTRIES_LIMIT, Link
 from weft.worker.v1 import worker_pb2 as pb
 
 
@@ -64,4 +64,15 @@ async def test_a_closed_link_is_read_to_its_end() -> None:
     link.put(delta(1), 0.0)
     assert (await link.take()).deltas[0].index == 0
     with pytest.raises(Unavailable, match="stopping"):
+        await link.take()
+
+
+async def test_a_reader_that_sends_requests_and_reads_nothing_is_cut_too() -> None:
+    link = Link(16, "router 'deaf'")
+    for request in range(20 * ENTRIES_LIMIT):
+        link.put(pb.AttachResponse(ended=[pb.Ended(request=request)]), 0.0)
+        if link.cut.is_set():
+            break
+    assert request == 16 * ENTRIES_LIMIT
+    with pytest.raises(Exhausted):
         await link.take()
