@@ -11,6 +11,7 @@ import structlog
 from services.embedder.metrics import EmbedderMetrics
 from services.embedder.models.load import load_models
 from services.embedder.service import running
+from services.embedder.vigil import Vigil
 from services.kit.admin import AdminServer
 from services.kit.process import run_service
 from services.kit.settings import Settings
@@ -24,9 +25,10 @@ class Readiness:
 
     def __init__(self) -> None:
         self.reason = "the models are being loaded; the first start builds their files"
+        self.vigil: Vigil | None = None
 
     def __call__(self) -> str:
-        return self.reason
+        return self.reason or (self.vigil.reason if self.vigil else "")
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -41,7 +43,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             models = await _unless(stop, load_models(settings, metrics, loaded))
             if models is None:
                 return
-            async with running(models, settings, registry, metrics) as port:
+            readiness.vigil = vigil = Vigil(models)
+            async with running(models, settings, registry, metrics, vigil) as port:
                 readiness.reason = ""
                 structlog.get_logger("embedder").info(
                     "serving",

@@ -1,7 +1,8 @@
 """The service around its models: batchers, both servicers and their server, started and drained together."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from prometheus_client import CollectorRegistry
 
@@ -14,6 +15,7 @@ from services.embedder.openai import SERVICE as OPENAI_SERVICE
 from services.embedder.openai import EmbeddingsServicer
 from services.embedder.ports import Model
 from services.embedder.servicer import EmbedderServicer
+from services.embedder.vigil import Vigil
 from services.embedder.waiting import WaitingTexts
 from services.kit.clock import monotonic_s
 from services.kit.server import GrpcServer
@@ -25,9 +27,13 @@ SERVICE = "weft.embedder.v1.EmbedderService"
 
 @asynccontextmanager
 async def running(
-    models: Sequence[Model], settings: Settings, registry: CollectorRegistry, metrics: EmbedderMetrics
+    models: Sequence[Model],
+    settings: Settings,
+    registry: CollectorRegistry,
+    metrics: EmbedderMetrics,
+    vigil: Vigil,
 ) -> AsyncIterator[int]:
-    """Serves inside the block, with health SERVING; gives the port. The first model is the default.
+    """Serves inside the block; gives the port. The first model is the default. Health is SERVING while one can work.
 
     On leaving it no new call is taken, streams answer what they have taken in, and calls under way have
     `grpc.stop_grace_s` to finish. The models are their owner's to close.
@@ -49,7 +55,20 @@ async def running(
         try:
             port = await server.start()
             await server.serving(True)
-            yield port
+            async with _kept(vigil, server):
+                yield port
         finally:
             servicer.stop_streams()
             await server.stop(settings.grpc.stop_grace_s)
+
+
+@asynccontextmanager
+async def _kept(vigil: Vigil, server: GrpcServer) -> AsyncIterator[None]:
+    """Health follows the vigil inside the block."""
+    task = asyncio.create_task(vigil.keep(server.serving), name="vigil")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

@@ -15,6 +15,7 @@ from services.embedder.models.load import load_models
 from services.embedder.models.threads import ThreadedModel
 from services.embedder.ports import BatchLimits, Model
 from services.embedder.service import running
+from services.embedder.vigil import Vigil
 from services.kit.channels import dial
 from services.kit.settings import load_settings
 from tests.fakes.embedding_model import INFO, FakeModel
@@ -67,7 +68,7 @@ def start() -> Start:
         threaded = ThreadedModel(model, BatchLimits(512, 256, 1))
         async with (
             AsyncExitStack() as channels,
-            running([threaded], settings, registry, metrics) as port,
+            running([threaded], settings, registry, metrics, Vigil([threaded])) as port,
         ):
             channels.push_async_callback(threaded.close)
             address = f"127.0.0.1:{port}"

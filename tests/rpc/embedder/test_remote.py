@@ -149,3 +149,14 @@ async def test_llama_cpp_itself_is_an_openai_server(load: Load, gguf: Path) -> N
     for one, other in zip(await embed(inner, *texts), await embed(outer, *texts), strict=True):
         assert one.vector @ other.vector == pytest.approx(1.0, abs=1e-4)
         assert one.tokens == other.tokens
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_whether_it_is_there_is_asked_without_a_text(server: RemoteServer, load: Load, kind: str) -> None:
+    model = await load(kind=kind, url=server.url)
+    texts = len([body for _, body in server.seen if body])
+    server.script = [503, 429]
+    assert server.url in await model.why_away()
+    assert await model.why_away() == ""
+    assert await model.why_away() == ""
+    assert len([body for _, body in server.seen if body]) == texts
