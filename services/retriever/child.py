@@ -34,6 +34,8 @@ class Child:
     async def start(cls, module: str, arguments: list[str], timeout_s: float) -> "Child":
         """Starts it and waits until it is ready. Raises ChildGone or ChildSlow, and then leaves no process behind."""
         path = os.pathsep.join([str(_ROOT), str(_ROOT / "gen"), *filter(None, [os.environ.get("PYTHONPATH")])])
+        # Settings hold keys, and what reads strangers' documents has no business with them.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("WEFT_")}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -44,7 +46,7 @@ class Child:
             limit=_READ_BUFFER_BYTES,
             # Ctrl-C goes to the whole group of the terminal; the child has to outlive it until the parent has drained.
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"},
+            env={**own, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"},
         )
         child = cls(module, process)
         try:

@@ -134,6 +134,9 @@ def _refusal(message: pb.Document, size_bytes: int, settings: RetrieverSettings)
             f"{name}: each pair in document.metadata needs a key and may have {_MAX_PAIR_CHARS} characters, all pairs "
             f"together {_MAX_METADATA_CHARS:,}",
         )
+    texts = (message.source, message.title, message.media_type, message.licence)
+    if any("\0" in text for text in (*texts, *message.metadata, *message.metadata.values())):
+        return unreadable("INVALID_TEXT", f"{name}: no text of a document's fields may hold the sign NUL")
     if any(key.startswith("$") for key in message.metadata):
         return unreadable("INVALID_METADATA", f"{name}: keys in document.metadata must not begin with $")
     if len(message.media_type) > _MAX_MEDIA_TYPE_CHARS:
@@ -248,6 +251,8 @@ def _to_condition(message: pb.Condition, field: str) -> Condition:
     key, values = message.key, tuple(message.values)
     if not key:
         raise wrong("key", "a condition needs key")
+    if any("\0" in text for text in (key, message.prefix, *values)):
+        raise wrong("key", "a condition holds the sign NUL, which no document does")
     if key.startswith("$") and key not in OWN_KEYS:
         raise wrong("key", f"there is no key {key[:80]}; those that begin with $ are {', '.join(OWN_KEYS)}")
     said = [name for name in ("values", "prefix") if getattr(message, name)] + ["range"] * message.HasField("range")

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import grpc.aio
+import structlog
 
 from services.kit.errors import Exhausted, Unavailable, WeftError
 from services.kit.settings.retriever import RetrieverSettings
 from services.retriever import convert, ingest_convert
 from services.retriever.core.naming import document_id_for, is_document_id
 from services.retriever.document import Document, Outcome
-from services.retriever.failure import IngestFailure, unreadable
+from services.retriever.failure import FailureCode, IngestFailure, unreadable
 from services.retriever.ingest import Ingest, Ingested, failure_of
 from services.retriever.jobs.fetch import Loaded, UriIngest, failed
 from services.retriever.jobs.job import Quarantined, Said
@@ -52,6 +53,7 @@ class IngestCalls:
         self._journal = journal
         self._twins = twins
         self._slots = slots
+        self._log = structlog.get_logger("ingest")
 
     def __repr__(self) -> str:
         return f"IngestCalls({self._jobs!r} {self._quarantine!r})"
@@ -120,6 +122,13 @@ class IngestCalls:
             return await self._ingest.run(index, document)
         except Exhausted as error:
             return Ingested(Outcome.FAILED, failure=failure_of(error))
+        except WeftError:
+            raise
+        except Exception as error:
+            # A fault of Weft's own that one document brings out must not end the stream for the others.
+            self._log.exception("a document failed", index=index, document_id=document.document_id)
+            why = f"{document.document_id} failed: {type(error).__name__}; the retriever's log says more"
+            return Ingested(Outcome.FAILED, failure=IngestFailure(FailureCode.INTERNAL, "INGEST_FAILED", why))
 
     async def _settle(self, index: str, document: Document, found: Ingested) -> None:
         if found.failure is None:

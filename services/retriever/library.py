@@ -290,7 +290,7 @@ class IndexLibrary:
             now = f"another one ({fingerprint[:12]})" if fingerprint else "none of that name"
             raise InvalidArgument(
                 f"the index {name} holds vectors of {model.name} ({model.fingerprint[:12]}), and the embedder serves "
-                f"{now}; serve that model again, or embed the index anew (ReembedIndex)",
+                f"{now}; serve that model again, or embed the index anew with `weft indexes reembed {name}`",
                 reason="MODEL_CHANGED",
                 field="index",
             )

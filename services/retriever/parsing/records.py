@@ -1,6 +1,7 @@
 """Reads JSON and JSON Lines: each record is a block of lines `path: value`."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,8 @@ from services.retriever.parsing.parsed import Parsed, ParsedBuilder
 from services.retriever.parsing.text import decode
 
 _MAX_PATH_CHARS = 512
+# JSON can write these signs, and no UTF-8 or database can hold them.
+_UNFIT = re.compile("[\x00\ud800-\udfff]")
 
 
 def parse(content: bytes, name: str) -> Parsed:
@@ -25,7 +28,7 @@ def _built(records: Iterator[Any], name: str) -> Parsed:
     builder = ParsedBuilder()
     try:
         for record in records:
-            builder.block("\n".join(_lines("", record)))
+            builder.block(_UNFIT.sub("\ufffd", "\n".join(_lines("", record))))
     except RecursionError:
         raise too_large("JSON_TOO_DEEP", f"{name} is nested too deeply to read; flatten it") from None
     return builder.build("")

@@ -39,6 +39,8 @@ async def retriever(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[R
         ({"source": "a.md", "text": "x", "metadata": {str(n): "v" * 500 for n in range(20)}}, "INVALID_METADATA"),
         ({"source": "a.md", "title": "x" * 1025, "text": "x"}, "NAME_TOO_LONG"),
         ({"source": "a.md", "media_type": "text/" + "x" * 255, "text": "x"}, "NAME_TOO_LONG"),
+        ({"source": "a\0.md", "text": "x"}, "INVALID_TEXT"),
+        ({"source": "a.md", "text": "x", "metadata": {"a": "\0"}}, "INVALID_TEXT"),
         ({"source": "a.png", "media_type": "image/png", "content": b"x"}, "UNSUPPORTED_TYPE"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -69,6 +69,22 @@ async def test_a_parser_serves_many_documents() -> None:
     assert parsers() == []
 
 
+async def test_a_parser_is_told_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEFT_RETRIEVER__QDRANT_API_KEY", "secret")
+    async with pool() as parser:
+        await parser.warm()
+        (child,) = parsers()
+        assert not [name for name in child.environ() if name.startswith("WEFT_")]
+
+
+async def test_signs_that_no_text_can_hold_are_replaced() -> None:
+    async with pool() as parser:
+        content = b'{"bird": "her\\u0000on \\ud800 fishes"}'
+        found = await outcome(parser, document(content, "a.json"))
+        assert isinstance(found, Prepared)
+        assert [chunk.text for chunk in found.chunks] == ["bird: her\ufffdon \ufffd fishes"]
+
+
 async def test_a_slow_document_is_given_up_and_the_next_one_read() -> None:
     async with pool(parse_timeout_s=0.5) as parser:
         slow = await outcome(parser, document(b"word, " * 4_000_000))
