@@ -23,7 +23,8 @@ CLOSEST = "The documents do not say this directly. The closest passage says:"
 _LISTED = (Kind.ITEM, Kind.ROW)
 _PIECE = re.compile(r"\s*\S+")
 _MARKER = re.compile(r"^\s*([-*+•·–▪]|\d{1,3}[.)])\s+")
-_END = re.compile(r"([.!?…]+)([\"'”’)\]*_`]*)$")
+# A run of marks is looked at from its beginning alone: from each of its places, a long one would take its square.
+_END = re.compile(r"(?<![.!?…])([.!?…]+)([\"'”’)\]*_`]*)$")
 
 
 def answer(inquiry: Inquiry) -> str:

@@ -8,7 +8,7 @@ UNIT_LINES_LIMIT = 14
 # A line of printed text that is shorter than this share of the longest may be a title.
 _TITLE_SHARE = 0.6
 _FENCE = re.compile(r"^\s*(```|~~~)")
-_HEADING = re.compile(r"^\s{0,3}(#{1,6})\s+(.+?)\s*#*$")
+_HEADING = re.compile(r"^\s{0,3}#{1,6}\s+(\S.*)$")
 _NUMBERED = re.compile(r"^\s*(?:\d{1,2}(?:\.\d{1,2})+\.?|[IVX]{1,4}\.)\s+([A-Z][^.!?:]{2,70})$")
 _UNDERLINE = re.compile(r"^\s*(=+|-{3,})\s*$")
 _ITEM = re.compile(r"^(\s*)([-*+•·–▪]|\d{1,3}[.)])\s+(?=\S)")
@@ -104,7 +104,8 @@ class _Splitter:
             self.flush()
         elif match := _HEADING.match(line) or _NUMBERED.match(line):
             self.flush()
-            self._heading = match[match.lastindex or 0]
+            # Markdown lets a heading end in marks like those before it.
+            self._heading = match[1].rstrip().rstrip("#").rstrip() or match[1]
         elif _ROW.match(line):
             self._take_row(line)
         elif match := _ITEM.match(line):

@@ -9,6 +9,7 @@ from services.worker.ports import Conversation, Rendered, Role
 _OPEN, _CLOSE = "<sources>", "</sources>"
 _SOURCE_OPEN = re.compile(r'<source((?:\s+\w+="[^"]*")*)\s*>\n?')
 _SOURCE_CLOSE = "</source>"
+_ID_DIGITS_LIMIT = 10
 _ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -67,6 +68,7 @@ def _sources_in(text: str) -> Iterator[Source]:
 
 def _to_source(at: int, attributes: str, passage: str) -> Source:
     values = {name: value.replace("&quot;", '"') for name, value in _ATTRIBUTE.findall(attributes)}
-    number = int(values["id"]) if values.get("id", "").isdecimal() else at
+    name = values.get("id", "")
+    number = int(name) if name.isdecimal() and len(name) < _ID_DIGITS_LIMIT else at
     text = passage.replace("‹source", "<source").replace("‹/source", "</source")
     return Source(number, values.get("title", ""), values.get("section", ""), text)
