@@ -9,6 +9,7 @@ from services.cli.commands.ask import ask
 from services.cli.commands.chat import chat
 from services.cli.commands.demo import demo
 from services.cli.commands.doctor import doctor
+from services.cli.commands.indexes import build_indexes
 from services.cli.commands.ingest import ingest
 from services.cli.commands.ingests import build_ingests
 from services.cli.commands.models import build_models
@@ -61,6 +62,7 @@ def build() -> typer.Typer:
     for command in (up, demo, ingest, ask, chat, workers, doctor):
         app.command()(command)
     app.add_typer(build_models(), name="models")
+    app.add_typer(build_indexes(), name="indexes")
     app.add_typer(build_ingests(), name="ingests")
     app.add_typer(build_quarantine(), name="quarantine")
     return app

@@ -53,10 +53,11 @@ async def one_by_one(requests: Iterable[pb.IngestDocumentsRequest]) -> AsyncIter
 class Retriever:
     """A running retriever and a channel to it."""
 
-    def __init__(self, channel: grpc.aio.Channel, admin_port: int) -> None:
+    def __init__(self, channel: grpc.aio.Channel, admin_port: int, address: str = "") -> None:
         self.channel = channel
         self.stub = RetrieverServiceStub(channel)
         self.health: Any = health_pb2_grpc.HealthStub(channel)
+        self.address = address
         self.admin_port = admin_port
 
     async def serving(self) -> None:
@@ -130,8 +131,9 @@ async def running(folder: Path, embedder_address: str, **settings: Any) -> Async
     stop = asyncio.Event()
     serving = asyncio.create_task(serve(tree, stop))
     try:
-        async with dial(f"127.0.0.1:{port}", tree.grpc) as channel:
-            retriever = Retriever(channel, admin_port)
+        address = f"127.0.0.1:{port}"
+        async with dial(address, tree.grpc) as channel:
+            retriever = Retriever(channel, admin_port, address)
             await retriever.serving()
             yield retriever
     finally:

@@ -160,7 +160,7 @@ async def real_service(
         running("services.retriever", to_environment(settings)) as process,
         dial(address, settings.grpc) as channel,
     ):
-        retriever = Retriever(channel, settings.retriever.admin_port)
+        retriever = Retriever(channel, settings.retriever.admin_port, address)
         await retriever.serving()
         yield process, retriever
 

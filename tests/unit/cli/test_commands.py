@@ -9,6 +9,12 @@ from typer.testing import CliRunner
 
 from services.cli.__main__ import build
 
+GROUPED = [
+    *("ingests list", "ingests watch", "ingests cancel", "quarantine list", "indexes list", "indexes show"),
+    *("indexes create", "indexes update", "indexes delete", "indexes reembed"),
+    *("indexes alias set", "indexes alias remove", "indexes snapshot create", "indexes snapshot list"),
+    *("indexes snapshot restore", "indexes snapshot delete"),
+]
 COMMANDS = ["up", "demo", "ingest", "ask", "chat", "workers", "doctor"]
 
 
@@ -29,7 +35,7 @@ def test_help_has_an_example(command: str) -> None:
     assert f"Example: weft {command}" in result.output
 
 
-@pytest.mark.parametrize("command", ["ingests list", "ingests watch", "ingests cancel", "quarantine list"])
+@pytest.mark.parametrize("command", GROUPED)
 def test_help_of_groups_has_an_example(command: str) -> None:
     result = weft(*command.split(), "--help")
     assert result.exit_code == 0
