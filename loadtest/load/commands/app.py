@@ -22,7 +22,7 @@ def _root() -> None:
 
 def build() -> typer.Typer:
     """The group with all its commands."""
-    app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, callback=_root)
+    app = typer.Typer(name="load", cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, callback=_root)
     for command in (run, replay, capacity, chaos, ghz, compare, report, calibrate):
         app.command()(command)
     return app

@@ -18,6 +18,7 @@ from loadtest.load.clients import TRANSPORTS
 from loadtest.load.collect import Objectives
 from loadtest.load.scenario import Arrivals
 from loadtest.mesh import Mesh, mesh
+from services.cli import consoles
 from services.cli.problem import Problem, UsageProblem
 from services.cli.target import address_of
 from services.kit.settings import load_settings
@@ -117,6 +118,7 @@ def started(options: str, environment: Mapping[str, str] | None = None) -> Itera
             found = stack.enter_context(mesh(*shlex.split(options), environment=dict(environment or {})))
         except RuntimeError as error:
             raise Problem(str(error)) from error
+        consoles.notes().print(f"a mesh for this run listens on {found.target}", style="dim", highlight=False)
         yield found
 
 

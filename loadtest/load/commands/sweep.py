@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from loadtest.load import results, summary
 from loadtest.load.commands import report
@@ -40,6 +41,9 @@ def sweep(aim: Running, scenarios: Sequence[Scenario], folder: Path, as_json: bo
     else:
         console = consoles.out()
         console.print(_table(runs))
+        for run in runs:
+            for warning in run["generator"]["warnings"]:
+                console.print(Text(f"! {run['name']}: {warning}", style="yellow"))
         console.print(f"{folder / report.PAGE}", style="dim")
     return runs
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -33,7 +34,8 @@ async def emitter() -> AsyncIterator[Ports]:
     """Answers at GAP_S a token."""
     loop = asyncio.get_running_loop()
     pace = Pace(GAP_S)
-    servers = [await loop.create_server(lambda made=made: made(pace), "127.0.0.1", 0) for made in (Http2, Http1)]
+    makers: tuple[Callable[[], asyncio.Protocol], ...] = (partial(Http2, pace), partial(Http1, pace))
+    servers = [await loop.create_server(maker, "127.0.0.1", 0) for maker in makers]
     task = asyncio.create_task(pace.run())
     yield Ports(*(server.sockets[0].getsockname()[1] for server in servers))
     task.cancel()

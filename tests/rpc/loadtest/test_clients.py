@@ -133,6 +133,50 @@ async def test_what_is_no_whole_answer_has_a_code(parts: tuple[bytes, ...], code
     assert record.code == code
 
 
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2}}\n\n'
+DONE = b"data: [DONE]\n\n"
+PLAIN = _token("a") + _token("b", '"stop"') + USAGE + DONE
+SPACED = b'data:{"choices": [{"delta": {"content": "a"}}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("parts", "tokens"),
+    [
+        pytest.param((HEAD, _chunk(PLAIN.replace(b"\n", b"\r\n")), b"0\r\n\r\n"), 2, id="crlf"),
+        pytest.param((HEAD, _chunk(b": ping\n\n" + SPACED + SPACED + DONE), b"0\r\n\r\n"), 2, id="spaces-and-comments"),
+        pytest.param((HEAD, _chunk(b"event: x\nid: 1\n" + PLAIN), b"0\r\n\r\n"), 2, id="other-fields"),
+        pytest.param(
+            (HEAD, _chunk(b'data: {"choices":[{"delta":{"reasoning_content":"hm"}}]}\n\n' + DONE), b"0\r\n\r\n"),
+            1,
+            id="reasoning",
+        ),
+        pytest.param((HEAD, _chunk(PLAIN.rstrip()), b"0\r\n\r\n"), 2, id="no-last-empty-line"),
+        pytest.param((HEAD, _chunk(PLAIN), b"0\r\nx-cost: 1\r\n", b"\r\n"), 2, id="trailers"),
+        pytest.param((b"HTTP/1.1 100 Continue\r\n\r\n" + HEAD + _chunk(PLAIN), b"0\r\n\r\n"), 2, id="continue"),
+        pytest.param((b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", PLAIN), 2, id="until-close"),
+        pytest.param((b"HTTP/1.0 200 OK\r\n\r\n" + PLAIN,), 2, id="http-1.0"),
+        pytest.param((b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(PLAIN), PLAIN), 2, id="length"),
+    ],
+)
+async def test_answers_as_other_servers_write_them(parts: tuple[bytes, ...], tokens: int) -> None:
+    async with _server(_says(*parts)) as port:
+        record = await ask("openai", port)
+    assert (record.code, record.detail, record.tokens) == (OK, "", tokens)
+
+
+async def test_an_answer_that_is_compressed_is_named() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b12"
+    async with _server(_says(head)) as port:
+        record = await ask("openai", port)
+    assert (record.code, "gzip" in record.detail) == ("BROKEN_ANSWER", True)
+
+
+async def test_an_answer_cut_off_where_only_the_end_of_the_connection_ends_it() -> None:
+    async with _server(_says(b"HTTP/1.1 200 OK\r\n\r\n" + _token("a"))) as port:
+        record = await ask("openai", port)
+    assert (record.code, record.tokens) == ("UNAVAILABLE", 1)
+
+
 async def test_a_refused_answer_says_why() -> None:
     async with _server(_says(b"HTTP/1.1 400 Bad\r\nContent-Length: 16\r\n\r\nmodel is unknown")) as port:
         record = await ask("openai", port)

@@ -63,3 +63,12 @@ def test_gates() -> None:
     for text in ("ttft.p99", "ttft.p99<=much", "nothing<=1"):
         with pytest.raises(WrongGate):
             gate(changes, text)
+
+
+def test_a_gate_fails_where_something_is_that_was_not() -> None:
+    bad = _run(2)
+    bad["whole"]["lost_tokens"], bad["whole"]["error_share"] = 5, 0.1
+    changes = compare([_run(1)], [bad])
+    assert "lost_tokens" in gate(changes, "lost_tokens<=1")
+    assert gate(changes, "error_share<=1.05")
+    assert gate(changes, "repeated_tokens<=1") == ""

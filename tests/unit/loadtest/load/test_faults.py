@@ -58,3 +58,14 @@ def test_each_fault_has_its_own_failures() -> None:
     first, second = effects([Fault(6.0, What.KILL, "worker-0"), Fault(2.0, What.KILL, "worker-1")], lives)
     assert (first.fault.worker, first.failed) == ("worker-1", 1)
     assert (second.fault.worker, second.failed) == ("worker-0", 1)
+
+
+def test_a_fault_is_noticed_by_the_answers_on_its_worker() -> None:
+    calm = [_life(number, number + 2.0, number + 1.0, 0.02) for number in range(10)]
+    cut = Life(4.0, 8.0, 4.95, 0.30, 1, "OK", 0, 0, ((4.1, "worker-0"), (5.3, "worker-1")))
+    other = Life(4.0, 8.0, 4.90, 0.90, 0, "OK", 0, 0, ((4.1, "worker-1"),))
+    late = Life(4.0, 8.0, 7.00, 0.80, 1, "OK", 0, 0, ((4.1, "worker-0"), (5.3, "worker-1")))
+    named = [life._replace(hosts=((life.due_s, "worker-1"),)) for life in calm]
+    fault = Fault(5.0, What.CUT, "worker-0")
+    (effect,) = effects([fault], [*named, cut, other, late])
+    assert (effect.under_way, effect.moved, effect.recovery_s) == (2, 2, 0.30)
