@@ -79,8 +79,9 @@ class Flow:
         self.texts.append(text)
         if logprobs:
             self.logprobs += logprobs
-        # A token without text still takes room, so that an answer of empty texts is bounded too.
-        self._bytes += len(text) + 4
+        # A token without text still takes room, so that an answer of empty texts is bounded too; and log probabilities
+        # take a hundred times as much as their tokens.
+        self._bytes += delta.ByteSize() if logprobs else len(text) + 4 * max(1, len(ids))
         if self._bytes > self._limit_bytes:
             message = f"the client did not read for so long that {self._bytes} bytes were waiting; read faster"
             self.abandon(Failure(FailureKind.SLOW_CLIENT, message, "SLOW_CLIENT"))

@@ -114,3 +114,17 @@ async def test_first_outcome_stands() -> None:
     flow.end(Ended(FinishReason.STOP, Usage()))
     flow.end(Failure(FailureKind.LINK_LOST, "late"))
     assert flow.outcome == Ended(FinishReason.STOP, Usage())
+
+
+async def test_ids_without_text_and_log_probabilities_count_too() -> None:
+    flow = Flow(0, 1000)
+    flow.tokens(Delta(index=0, token_ids=[0] * 1000))
+    assert isinstance(flow.outcome, Failure)
+    assert flow.outcome.kind is FailureKind.SLOW_CLIENT
+    flow = Flow(0, 1000)
+    others = [TokenLogprob(text="another", logprob=-1.0)] * 20
+    for index in range(10):
+        logprob = TokenLogprob(text="a", logprob=-1.0, alternatives=others)
+        flow.tokens(Delta(index=index, token_ids=[index], text="a", logprobs=[logprob]))
+    assert isinstance(flow.outcome, Failure)
+    assert flow.outcome.kind is FailureKind.SLOW_CLIENT

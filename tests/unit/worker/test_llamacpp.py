@@ -1,6 +1,7 @@
 """The llamacpp engine on a tiny random model: real tokens, exact resume, real limits, and cancels that free a slot."""
 
 import asyncio
+import struct
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -178,6 +179,13 @@ async def test_a_worker_that_stops_as_soon_as_it_has_loaded_does_stop(llamacpp: 
             assert engine.load().running == 0
 
 
+def gguf_head(kind: int, value: bytes) -> bytes:
+    """A file of two fields: tokens that are none, and a value of some kind in another's place."""
+    tokens = struct.pack("<Q", 21) + b"tokenizer.ggml.tokens" + struct.pack("<IIQIf", 9, 6, 1, 0, 0.0)[:-4]
+    name = struct.pack("<Q", 25) + b"tokenizer.ggml.token_type" + struct.pack("<I", kind) + value
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, 2) + tokens + name
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -188,6 +196,8 @@ async def test_a_worker_that_stops_as_soon_as_it_has_loaded_does_stop(llamacpp: 
         pytest.param(b"GGUF\x03\0\0\0" + bytes(8) + b"\xff" * 8, "damaged", id="absurd-count"),
         pytest.param(b"GGUF\x03\0\0\0" + bytes(8) + b"\x05" + bytes(7) + b"\x02", "ends too early", id="cut-off"),
         pytest.param(b"GGUF\x03\0\0\0" + bytes(16), "no vocabulary", id="no-vocabulary"),
+        pytest.param(gguf_head(6, struct.pack("<f", 1.0)), "not a readable GGUF", id="model's name is a number"),
+        pytest.param(gguf_head(9, struct.pack("<IQ", 9, 1) * 5_000), "not a readable GGUF", id="lists in lists"),
     ],
 )
 async def test_an_unusable_file_is_named_with_what_is_wrong(tmp_path: Path, content: bytes | None, says: str) -> None:

@@ -45,10 +45,14 @@ def read_head(path: Path) -> GgufHead:
     try:
         with path.open("rb") as file:
             fields = _read_fields(file)
+        return _to_head(path, fields)
     except OSError as error:
         raise ModelError(f"cannot read the model {path}: {error.strerror}") from error
-    except (ValueError, struct.error, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, struct.error, LookupError, RecursionError) as error:
         raise ModelError(f"{path} is not a readable GGUF file: {error}") from error
+
+
+def _to_head(path: Path, fields: dict[str, Any]) -> GgufHead:
     tokens = fields.get("tokenizer.ggml.tokens")
     if not isinstance(tokens, list) or not tokens:
         raise ModelError(f"{path} has no vocabulary, so it cannot generate text")

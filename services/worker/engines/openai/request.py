@@ -14,7 +14,7 @@ from services.worker.text import TextStage
 _LENGTH = "length"
 _BROKEN = ("abort", "error")
 # Tokens that a server may have counted and not shown, such as a long reasoning's.
-UNSHOWN_LIMIT = 1 << 18
+UNSHOWN_LIMIT = 1 << 17
 
 
 @dataclass(slots=True)

@@ -157,7 +157,8 @@ def _form(question: str) -> Callable[[Candidate], float]:
     ):
         subject = re.escape(match[1])
         defines = re.compile(
-            rf"^\W*(?:an? |the )?{subject}\W*(?:\([^)]{{0,80}}\)\s*)?(?:is|are|was|were|means|refers|stands|serves|:|–|—)",
+            rf"^\W*(?:an? |the )?{subject}\W*(?:\([^)]{{0,80}}\)\s*)?"
+            r"(?:is|are|was|were|means|refers|stands|serves|:|–|—)",
             re.I,
         )
         return lambda c: 1.5 if defines.search(c.unit.text) else 0.0
