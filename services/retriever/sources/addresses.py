@@ -4,9 +4,14 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from services.retriever.failure import unreadable
 from services.retriever.sources.source import SourceAway
+
+# Names that are asked for at once.
+_THREADS = 8
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -44,24 +49,40 @@ def _carried(address: Address) -> ipaddress.IPv4Address | None:
     return None
 
 
-async def resolve(host: str, port: int, allowed: Sequence[Network]) -> Address:
-    """An address of the host that may be connected to; the caller connects to it, and never asks for the name again.
-
-    Raises IngestFailure where one of its addresses is not allowed, and SourceAway where the name has none now.
+class Resolver:
+    """Gives addresses that may be connected to. It has threads of its own, since a silent name server holds one for
+    long, and nothing else should wait for that. `close` after use.
     """
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        raise SourceAway("NAME_UNKNOWN", f"{host} has no address now: {error}; check its name") from error
-    # A zone such as %eth0 names a local link.
-    addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
-    # A name with both kinds of addresses is a trap or a mistake: all of them must be allowed.
-    for address in addresses:
-        if not is_allowed(address, allowed):
-            raise unreadable(
-                "ADDRESS_NOT_ALLOWED",
-                f"{host} is at {address}, which is no public address; "
-                "name its network in the setting retriever.ingest.http.allowed_networks to allow it",
-            )
-    return addresses[0]
+
+    def __init__(self, allowed: Sequence[Network]) -> None:
+        self._allowed = allowed
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="resolve")
+
+    def __repr__(self) -> str:
+        return f"Resolver({len(self._allowed)} networks allowed)"
+
+    async def resolve(self, host: str, port: int) -> Address:
+        """An address of the host; the caller connects to it, and never asks for the name again.
+
+        Raises IngestFailure where one of its addresses is not allowed, and SourceAway where the name has none now.
+        """
+        asking = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, asking)
+        except (socket.gaierror, UnicodeError) as error:
+            raise SourceAway("NAME_UNKNOWN", f"{host} has no address now: {error}; check its name") from error
+        # A zone such as %eth0 names a local link.
+        addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+        # A name with both kinds of addresses is a trap or a mistake: all of them must be allowed.
+        for address in addresses:
+            if not is_allowed(address, self._allowed):
+                raise unreadable(
+                    "ADDRESS_NOT_ALLOWED",
+                    f"{host} is at {address}, which is no public address; "
+                    "name its network in the setting retriever.ingest.http.allowed_networks to allow it",
+                )
+        return addresses[0]
+
+    def close(self) -> None:
+        """Waits for no name server."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -15,7 +15,7 @@ from services.kit.clock import Now
 from services.kit.settings.ingest import HttpSourceSettings
 from services.retriever.failure import too_large, unreadable
 from services.retriever.jobs.job import Tag
-from services.retriever.sources.addresses import Network, resolve
+from services.retriever.sources.addresses import Resolver
 from services.retriever.sources.robots import MAX_BYTES as ROBOTS_BYTES
 from services.retriever.sources.robots import Robots
 from services.retriever.sources.source import Fetched, Page, SourceAway
@@ -42,7 +42,7 @@ class HttpSource:
     def __init__(self, settings: HttpSourceSettings, max_bytes: int, now: Now) -> None:
         self._settings = settings
         self._max_bytes = max_bytes
-        self._allowed: list[Network] = [ipaddress.ip_network(name) for name in settings.allowed_networks]
+        self._names = Resolver([ipaddress.ip_network(name) for name in settings.allowed_networks])
         self._turns = Turns(settings.per_host, settings.delay_s, now)
         self._robots = Robots(self._robots_txt, settings.user_agent, settings.robots_ttl_s, now)
         # Connections are kept by address, which hosts with different certificates may share: so none is kept.
@@ -55,6 +55,7 @@ class HttpSource:
 
     async def close(self) -> None:
         """Closes what is still open."""
+        self._names.close()
         await self._transport.aclose()
 
     def check(self, uri: str) -> str:
@@ -118,7 +119,7 @@ class HttpSource:
             async with asyncio.timeout(self._settings.timeout_s):
                 # The name as it goes over the wire: there are two ways to write one beyond ASCII, with two addresses.
                 host = url.raw_host.decode()
-                address = await resolve(host, url.port or _PORTS[url.scheme], self._allowed)
+                address = await self._names.resolve(host, url.port or _PORTS[url.scheme])
                 own = {"Host": url.netloc.decode(), "User-Agent": self._settings.user_agent, "Accept-Encoding": "gzip"}
                 timeouts = {"connect": self._settings.connect_timeout_s, "pool": self._settings.timeout_s}
                 request = httpx.Request(

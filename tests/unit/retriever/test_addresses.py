@@ -1,11 +1,16 @@
 """Which addresses are fetched from, however they are written."""
 
+import asyncio
 import ipaddress
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from services.retriever.failure import IngestFailure
-from services.retriever.sources.addresses import is_allowed, resolve
+from services.retriever.sources.addresses import Resolver, is_allowed
 from services.retriever.sources.source import SourceAway
 
 REFUSED = [
@@ -65,15 +70,39 @@ def test_networks_of_the_settings_are_allowed(address: str, network: str, allowe
     assert is_allowed(ipaddress.ip_address(address), [ipaddress.ip_network(network)]) == allowed
 
 
+@pytest.fixture
+def names() -> Iterator[Resolver]:
+    found = Resolver([])
+    yield found
+    found.close()
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "::1"])
-async def test_hosts_that_stand_for_this_machine_are_refused(host: str) -> None:
+async def test_hosts_that_stand_for_this_machine_are_refused(names: Resolver, host: str) -> None:
     with pytest.raises(IngestFailure) as caught:
-        await resolve(host, 80, [])
+        await names.resolve(host, 80)
     assert caught.value.reason == "ADDRESS_NOT_ALLOWED"
     assert "allowed_networks" in caught.value.message
 
 
-async def test_a_name_without_address_may_have_one_later() -> None:
+async def test_a_name_without_address_may_have_one_later(names: Resolver) -> None:
     with pytest.raises(SourceAway) as caught:
-        await resolve("nowhere.invalid", 80, [])
+        await names.resolve("nowhere.invalid", 80)
     assert caught.value.reason == "NAME_UNKNOWN"
+
+
+async def test_silent_name_servers_hold_up_nothing_else(names: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def silent(*_: Any, **__: Any) -> Any:
+        answered.wait(30)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    asking = [asyncio.create_task(names.resolve(f"{n}.test", 80)) for n in range(64)]
+    try:
+        async with asyncio.timeout(20):
+            assert await asyncio.to_thread(lambda: "served")
+    finally:
+        answered.set()
+    assert all(isinstance(one, SourceAway) for one in await asyncio.gather(*asking, return_exceptions=True))

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import socket
 import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
@@ -139,14 +140,13 @@ async def test_a_name_is_resolved_once_and_the_address_connected_to(
     """A name server that gives a public address to the check and a private one to the connection gains nothing."""
     site.pages["/a"] = Page(b"x")
     asked: list[str] = []
-    loop = asyncio.get_running_loop()
-    real = loop.getaddrinfo
+    real = socket.getaddrinfo
 
-    async def getaddrinfo(host: Any, *rest: Any, **named: Any) -> Any:
+    def getaddrinfo(host: Any, *rest: Any, **named: Any) -> Any:
         asked.append(host)
-        return await real("127.0.0.1" if host == "rebinding.test" else host, *rest, **named)
+        return real("127.0.0.1" if host == "rebinding.test" else host, *rest, **named)
 
-    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     async with source(robots=False) as http:
         answer = await http.fetch(site.url("/a", "rebinding.test"), Tag())
     assert answer is not None
