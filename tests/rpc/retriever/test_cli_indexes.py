@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.embedder import FakeEmbedder
-from tests.rpc.retriever.conftest import Retriever, document
+from tests.rpc.retriever.conftest import Retriever, Start, document
 
 BIRDS = [document(f"{name}.md", f"The {name} wades.", index="birds") for name in ("heron", "swan", "stork")]
 LIMIT_S = 60
@@ -129,16 +129,18 @@ async def test_a_snapshot_is_made_restored_and_deleted(retriever: Retriever) -> 
     assert await shown(retriever, "snapshot", "list") == []
 
 
-async def test_what_a_changed_model_is_told_to_do_works(retriever: Retriever, embedder: FakeEmbedder) -> None:
-    await retriever.ingest(*BIRDS)
+async def test_what_a_changed_model_is_told_to_do_works(start: Start, embedder: FakeEmbedder) -> None:
+    async with start() as retriever:
+        await retriever.ingest(*BIRDS)
     embedder.fingerprint = "another"
     changed = document("heron.md", "The heron flies.", index="birds")
-    (refused,) = await retriever.ingest(changed)
-    assert "`weft indexes reembed birds`" in refused.failure.message
-    ran = await weft(retriever, "reembed", "birds")
-    assert (ran.code, ran.out) == (0, "birds holds 3 documents with vectors of fake\n")
-    assert await retriever.statuses(changed) == ["REPLACED"]
-    assert len(await retriever.sources("wades", index="birds")) == 3
+    async with start() as retriever:
+        (refused,) = await retriever.ingest(changed)
+        assert "`weft indexes reembed birds`" in refused.failure.message
+        ran = await weft(retriever, "reembed", "birds")
+        assert (ran.code, ran.out) == (0, "birds holds 3 documents with vectors of fake\n")
+        assert await retriever.statuses(changed) == ["REPLACED"]
+        assert len(await retriever.sources("wades flies", index="birds")) == 3
 
 
 async def test_a_terminal_sees_how_far_embedding_anew_is(retriever: Retriever, embedder: FakeEmbedder) -> None:
