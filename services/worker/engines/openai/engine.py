@@ -8,6 +8,7 @@ import structlog
 
 from services.kit.errors import Exhausted, Internal, InvalidArgument, Unavailable, WeftError
 from services.worker.engines.gather import Gatherer
+from services.worker.engines.hold import Hold
 from services.worker.engines.http import HttpClient
 from services.worker.engines.openai.refusal import to_stream_error
 from services.worker.engines.openai.request import Request
@@ -16,16 +17,11 @@ from services.worker.engines.openai.watch import Reading
 from services.worker.engines.openai.wire import Chunk, to_chunk
 from services.worker.ports import About, EngineLoad, Finish, Reason, Sink, Tokenised, Tokens, Work
 
-# How long an upstream that says it is full is left alone where it does not say for how long itself, and at most.
-HOLD_S = 1.0
-HOLD_LIMIT_S = 60.0
-
 
 class OpenAIEngine:
     """Admits up to `max_running` requests, each a task that reads its own stream. Whoever opens it calls `close`.
 
-    An upstream that says it is full is left alone for a while: meanwhile the engine refuses requests itself, and its
-    load says that there is no room, `max_waiting` included, so that routers ask elsewhere or let requests wait.
+    An upstream that says it is full is left alone for a while, see Hold; `max_waiting` is the worker's.
     """
 
     def __init__(
@@ -50,9 +46,8 @@ class OpenAIEngine:
         self._others_running = 0
         self._others_waiting = 0
         self._broken = ""
-        self._max_waiting = max_waiting
         self._loop = asyncio.get_running_loop()
-        self._full_until_s = 0.0
+        self._hold = Hold("the upstream", "UPSTREAM_FULL", about.max_running, max_waiting, self._loop.time)
         self._log = structlog.get_logger("openai")
 
     def __repr__(self) -> str:
@@ -63,8 +58,7 @@ class OpenAIEngine:
         held = min(self._reading.waiting, len(self._running) - self._generating)
         running = len(self._running) - held + self._others_running
         waiting = len(self._waiting) + held + self._others_waiting
-        if self._full_s > 0:
-            running, waiting = max(running, self.about.max_running), max(waiting, self._max_waiting)
+        running, waiting = self._hold.fill(running, waiting)
         return EngineLoad(
             running=running,
             waiting=waiting,
@@ -78,33 +72,23 @@ class OpenAIEngine:
     def cached(self) -> tuple[int, ...]:
         return ()
 
-    @property
-    def _full_s(self) -> float:
-        """Seconds for which the upstream is still left alone."""
-        return max(0.0, self._full_until_s - self._loop.time())
-
     def submit(self, work: Work) -> None:
         if self._broken:
             raise Unavailable(self._broken, reason="ENGINE_BROKEN")
-        if self._full_s > 0:
-            raise self._full()
+        if self._hold.left_s:
+            raise self._hold.error()
         request = Request.of(work)
         if len(self._running) < self.about.max_running:
             self._begin(request)
         else:
             self._waiting.append(request)
 
-    def _full(self) -> Exhausted:
-        message = f"the upstream is full and is left alone for {self._full_s:.1f} s; ask another worker, or later"
-        return Exhausted(message, reason="UPSTREAM_FULL", retry_delay_s=self._full_s)
-
-    def _hold(self, refusal: Exhausted) -> None:
-        """The upstream is full: asking it again at once would not help it. Who waits here may find room elsewhere."""
-        hold_s = min(refusal.retry_delay_s or HOLD_S, HOLD_LIMIT_S)
-        self._full_until_s = max(self._full_until_s, self._loop.time() + hold_s)
+    def _full(self, refusal: Exhausted) -> None:
+        """Asking it again at once would not help the upstream. Who waits here may find room elsewhere."""
+        self._hold.refused(refusal)
         waiting, self._waiting = self._waiting, deque()
         for request in waiting:
-            self._gather.ended(request.work.key, self._full())
+            self._gather.ended(request.work.key, self._hold.error())
 
     def _begin(self, request: Request) -> None:
         request.begun_s = self._loop.time()
@@ -148,7 +132,7 @@ class OpenAIEngine:
                 error.field = _blamed(request.work, error.message)
             self._end(request, error)
         except Exhausted as error:
-            self._hold(error)
+            self._full(error)
             self._end(request, error)
         except WeftError as error:
             self._end(request, error)
@@ -216,7 +200,7 @@ class OpenAIEngine:
         if self._broken:
             self._log.info("upstream is back")
             self._broken = ""
-        if reading.moved or self._full_s > 0:
+        if reading.moved or self._hold.left_s:
             # One that is full and says so is not hung.
             self._gather.step_count += 1
         self._reading = reading

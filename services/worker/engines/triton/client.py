@@ -1,7 +1,7 @@
 """The worker's one connection to Triton: is the model ready, what is it, and an answer's stream. It retries nothing."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +105,13 @@ class TritonClient:
 
         call = self._client.stream_infer(requests(), headers=self._headers)
         try:
-            yield _responses(call)
+            async with aclosing(_responses(call)) as responses:
+                yield responses
         finally:
             call.cancel()
 
 
-async def _responses(call: Any) -> AsyncIterator[Any]:
+async def _responses(call: Any) -> AsyncGenerator[Any, None]:
     async for result, error in call:
         if error is not None:
             raise StreamError(error.message() or "nothing")

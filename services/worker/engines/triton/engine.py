@@ -9,8 +9,9 @@ import structlog
 
 from services.kit.cancellation import heed_cancellation
 from services.kit.clock import monotonic_s
-from services.kit.errors import Internal, InvalidArgument, Unavailable, WeftError
+from services.kit.errors import Exhausted, Internal, InvalidArgument, Unavailable, WeftError
 from services.worker.engines.gather import Gatherer
+from services.worker.engines.hold import Hold
 from services.worker.engines.limits import check_room
 from services.worker.engines.triton.client import StreamError, TritonClient
 from services.worker.engines.triton.contract import Contract
@@ -52,7 +53,15 @@ class TritonEngine:
     """
 
     def __init__(
-        self, about: About, contract: Contract, client: TritonClient, prompts: Prompts, structure_key: str, sink: Sink
+        self,
+        about: About,
+        contract: Contract,
+        client: TritonClient,
+        prompts: Prompts,
+        structure_key: str,
+        sink: Sink,
+        *,
+        max_waiting: int = 0,
     ) -> None:
         self.about = about
         self._contract = contract
@@ -68,6 +77,7 @@ class TritonEngine:
         self._heard_s = 0.0
         self._dead = ""
         self._asking = asyncio.Lock()
+        self._hold = Hold("Triton", "ENGINE_FULL", about.max_running, max_waiting, monotonic_s)
         self._log = structlog.get_logger("triton")
 
     def __repr__(self) -> str:
@@ -77,9 +87,10 @@ class TritonEngine:
         """Triton's own count of what it runs and holds back goes in, so far as its metrics are read."""
         under_way = len(self._running) + self._others
         held = min(self._reading.waiting, under_way) if self._reading is not None else 0
+        running, waiting = self._hold.fill(under_way - held, len(self._waiting) + held)
         return EngineLoad(
-            running=under_way - held,
-            waiting=len(self._waiting) + held,
+            running=running,
+            waiting=waiting,
             queued_tokens=sum(r.prompt_tokens for r in self._running.values() if not r.prefilled),
             kv_usage=self._reading.kv_usage if self._reading is not None else 0.0,
             step_count=self._gather.step_count,
@@ -119,6 +130,8 @@ class TritonEngine:
     def submit(self, work: Work) -> None:
         if self._broken:
             raise Unavailable(f"{self._broken}; ask another worker, or later", reason="ENGINE_BROKEN")
+        if self._hold.left_s:
+            raise self._hold.error()
         if work.adapter and work.adapter not in self.about.adapters:
             message = f"the adapter {work.adapter!r} is none of worker.triton.adapters"
             raise InvalidArgument(message, reason="UNKNOWN_ADAPTER", field="model")
@@ -145,7 +158,12 @@ class TritonEngine:
             self._gather.ended(key, waiting.finish(Reason.CANCELLED))
 
     def _end(self, request: _Request, outcome: Finish | WeftError, last: Tokens | None = None) -> None:
-        """Ends a request once; the first of those that wait takes its place."""
+        """Ends a request once; the first of those that wait takes its place. Where Triton is full they all go too."""
+        if isinstance(outcome, Exhausted) and request.work.key in self._running:
+            self._hold.refused(outcome)
+            waiting, self._waiting = self._waiting, deque()
+            for other in waiting:
+                self._gather.ended(other.work.key, self._hold.error())
         if self._running.pop(request.work.key, None) is None:
             return
         if self._waiting:

@@ -34,7 +34,7 @@ async def open_triton(settings: WorkerSettings, sink: Sink) -> AsyncIterator[Tri
     async with connect(mine) as client:
         contract = await _find(client, mine)
         about = _about(settings, contract, prompts)
-        engine = TritonEngine(about, contract, client, prompts, mine.structure, sink)
+        engine = TritonEngine(about, contract, client, prompts, mine.structure, sink, max_waiting=settings.max_waiting)
         watches = [asyncio.create_task(watch(engine))]
         if mine.metrics_url:
             reading = watch_metrics(engine, mine.metrics_url, contract.model, mine.call_timeout_s)
