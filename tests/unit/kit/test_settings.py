@@ -94,3 +94,17 @@ def test_no_message_repeats_a_secret(engine: dict[str, object]) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(worker={"openai": engine})
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "worker",
+    [
+        pytest.param({"llamacpp": {"adapters": {"": "a.gguf"}}}, id="no name"),
+        pytest.param({"llamacpp": {"adapters": {"a\nb": "a.gguf"}}}, id="two lines"),
+        pytest.param({"triton": {"adapters": ["a"] * 257}}, id="too many"),
+        pytest.param({"triton": {"adapters": ["a" * 257]}}, id="too long"),
+    ],
+)
+def test_names_of_adapters_are_bounded(worker: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match="adapters"):
+        load_settings(worker=worker)

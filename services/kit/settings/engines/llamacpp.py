@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from services.kit.settings.engines.adapters import ADAPTERS_LIMIT, AdapterName
 from services.kit.settings.shared import Section
 
 
@@ -13,8 +14,10 @@ class LlamaCppSettings(Section):
     exact: bool = Field(
         default=False, description="F32 KV cache, no flash attention: greedy resume is exact, and slower."
     )
-    adapters: dict[str, str] = Field(
-        default_factory=dict, description="LoRA adapters as GGUF files, by the name that clients ask for."
+    adapters: dict[AdapterName, str] = Field(
+        default_factory=dict,
+        max_length=ADAPTERS_LIMIT,
+        description="LoRA adapters as GGUF files, by the name that clients ask for.",
     )
     longest_step_s: float = Field(
         default=60.0, ge=0.0, description="How long one step may take on a CPU before the worker is held for hung."

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from services.kit.settings.engines.adapters import ADAPTERS_LIMIT, AdapterName
 from services.kit.settings.engines.headers import Headers
 from services.kit.settings.shared import Section
 
@@ -46,4 +47,8 @@ class TritonSettings(Section):
     structure: Literal["", "structured_outputs", "guided_decoding"] = Field(
         default="", description="Which sampling parameter of the backend holds answers to a form; empty: none does."
     )
-    adapters: list[str] = Field(default_factory=list, description="Names of the LoRA adapters in its multi_lora.json.")
+    adapters: list[AdapterName] = Field(
+        default_factory=list,
+        max_length=ADAPTERS_LIMIT,
+        description="Names of the LoRA adapters in its multi_lora.json.",
+    )
