@@ -15,7 +15,8 @@ from services.embedder.models.minilm.weights import find_weights
 from services.embedder.models.onnx.folder import read_folder
 from services.embedder.models.onnx.load import load_folder
 from services.embedder.models.onnx.network import OnnxNetwork, pool
-from services.embedder.ports import Vectors
+from services.embedder.models.threads import ThreadedModel
+from services.embedder.ports import BatchLimits, Vectors
 from services.kit.errors import Unavailable
 from services.kit.settings.embedder import EmbeddingModelSettings
 
@@ -72,6 +73,18 @@ def test_an_exported_folder(onnx_folder: Path, tmp_path: Path) -> None:
     assert found[0] @ found[1] > 0.6 > 0.2 > found[0] @ found[2]
     assert np.linalg.norm(found, axis=1) == pytest.approx(1.0, abs=1e-5)
     assert [one.truncated for one in network.encode(TEXTS)] == [False, False, True]
+
+
+async def test_prompts_go_before_texts_by_their_purpose(onnx_folder: Path, tmp_path: Path) -> None:
+    settings = EmbeddingModelSettings(kind="folder", path=onnx_folder, passage_prefix="title: ")
+    network = await load_folder("mine", settings, tmp_path)
+    model = ThreadedModel(network, BatchLimits(512, 256, 1))
+    try:
+        (query,) = await model.prepare(["a text"], query=True)
+        (passage,) = await model.prepare(["a text"], query=False)
+    finally:
+        await model.close()
+    assert [query, passage] == network.encode(["query: a text", "title: a text"])
 
 
 def test_what_changes_vectors_changes_the_fingerprint(onnx_folder: Path, tmp_path: Path) -> None:
