@@ -26,6 +26,7 @@ _DIMENSIONS = 384
 _CENTRES = 1_000
 _SPREAD = 0.6
 _CHUNKS_PER_DOCUMENT = 50
+_DOCUMENTS_AT_ONCE = RetrieverSettings().max_documents_in_flight
 _TOP_K = 10
 _GRAPH_TIMEOUT_S = 1800.0
 _WORDS = 20_000
@@ -54,17 +55,21 @@ def document(number: int, part: np.ndarray, rng: np.random.Generator) -> tuple[R
 
 
 async def fill(store: Store, rows: np.ndarray, first: int = 0) -> None:
-    """Commits the vectors as documents."""
-    rng = np.random.default_rng(first)
-    for at in range(0, len(rows), _CHUNKS_PER_DOCUMENT):
-        record, chunks = document(first + at // _CHUNKS_PER_DOCUMENT, rows[at : at + _CHUNKS_PER_DOCUMENT], rng)
-        await store.commit(_PLACE, record, chunks)
+    """Commits the vectors as documents, as many at a time as the retriever does by default."""
+    rng, places = np.random.default_rng(first), iter(range(0, len(rows), _CHUNKS_PER_DOCUMENT))
+
+    async def commit() -> None:
+        for at in places:
+            record, chunks = document(first + at // _CHUNKS_PER_DOCUMENT, rows[at : at + _CHUNKS_PER_DOCUMENT], rng)
+            await store.commit(_PLACE, record, chunks)
+
+    await asyncio.gather(*(commit() for _ in range(_DOCUMENTS_AT_ONCE)))
 
 
-async def with_graph(store: Store, wanted: bool) -> None:
-    """Waits until the graph is there."""
+async def with_graph(store: Store) -> None:
+    """Waits until the graph is there, which is begun with the last vector."""
     async with asyncio.timeout(_GRAPH_TIMEOUT_S):
-        while wanted and not (await store.collections())[_PLACE].has_graph:  # noqa: ASYNC110 - it only tells when asked
+        while not (await store.collections())[_PLACE].has_graph:  # noqa: ASYNC110 - it only tells when asked
             await asyncio.sleep(0.5)
 
 
@@ -98,7 +103,7 @@ async def opened(name: str, options: argparse.Namespace) -> AsyncIterator[Store]
     """A store with nothing in it."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        values: dict[str, object] = {"store": name, "hnsw_min_chunks": min(50_000, options.vectors // 2)}
+        values: dict[str, object] = {"store": name, "hnsw_min_chunks": options.vectors}
         if name == "postgres":
             url = options.postgres_url
             if not url:
@@ -127,7 +132,7 @@ async def run(name: str, options: argparse.Namespace) -> None:
         started_s = time.monotonic()
         await fill(store, rows)
         filled_s = time.monotonic() - started_s
-        await with_graph(store, wanted=len(rows) >= options.vectors // 2)
+        await with_graph(store)
         built_s = time.monotonic() - started_s
         say(
             f"{name}: {len(rows):,} vectors in {filled_s:.1f} s ({len(rows) / filled_s:,.0f}/s), with the graph after "

@@ -19,7 +19,7 @@ _POOL_TIMEOUT_S = 10.0
 # States of Postgres: two writers met, a table is not there, the server has no room.
 _MET = ("40001", "40P01")
 _NO_TABLE = "42P01"
-_NO_ROOM = ("53100", "53200", "53300")
+NO_ROOM = ("53100", "53200", "53300")
 # Classes of states in which the server is away: connections, and its own shutting down.
 _AWAY = ("08", "57")
 
@@ -91,7 +91,7 @@ class Database:
         state = state_of(error)
         if state == _NO_TABLE:
             return NotFound("there is no such collection", reason="COLLECTION_GONE")
-        if state in _NO_ROOM:
+        if state in NO_ROOM:
             return Exhausted(f"Postgres has no room: {why(error)}", reason="STORE_FULL", retry_delay_s=_RETRY_DELAY_S)
         if _is_passing(error):
             if state not in _MET:

@@ -4,9 +4,10 @@ import asyncio
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.retriever.stores.postgres.database import Database, why
+from services.retriever.stores.postgres.database import NO_ROOM, Database, state_of, why
 from services.retriever.stores.postgres.statements import Statements
 
 _MEMORY = "512MB"
@@ -46,11 +47,8 @@ class Graphs:
             async with self._one, self._database.engine.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 self._log.info("building a graph", collection=collection)
-                # One that was broken off is there, and of no use.
-                await connection.execute(text(f"DROP INDEX IF EXISTS {statements.graph}"))
                 await connection.execute(text(f"SET maintenance_work_mem = '{_MEMORY}'"))
-                await connection.execute(text(f"SET max_parallel_maintenance_workers = {_THREADS}"))
-                await connection.execute(text(statements.create_graph))
+                await self._create(connection, statements)
                 await connection.execute(
                     text("UPDATE collections SET has_graph = true WHERE collection = :collection"),
                     {"collection": collection},
@@ -62,3 +60,18 @@ class Graphs:
             self._log.warning("no graph for now", collection=collection, why=why(error))
         finally:
             self._tasks.pop(collection, None)
+
+    async def _create(self, connection: AsyncConnection, statements: Statements) -> None:
+        for threads in (_THREADS, 0):
+            # One that was broken off is there, and of no use.
+            await connection.execute(text(f"DROP INDEX IF EXISTS {statements.graph}"))
+            await connection.execute(text(f"SET max_parallel_maintenance_workers = {threads}"))
+            try:
+                await connection.execute(text(statements.create_graph))
+            except DBAPIError as error:
+                # Threads share their memory in /dev/shm, of which containers have little; one alone needs none there.
+                if state_of(error) not in NO_ROOM or not threads:
+                    raise
+                self._log.info("building with one thread", why=why(error))
+            else:
+                return
