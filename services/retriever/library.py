@@ -254,15 +254,20 @@ class IndexLibrary:
         Raises FailedPrecondition where the index was deleted or replaced meanwhile.
         """
         async with self._changing:
-            now = self._shelf.entries.get(name)
-            if now is None or now.collection != old.collection:
-                raise FailedPrecondition(
-                    f"the index {name} was deleted or replaced meanwhile, and stays as it is now",
-                    reason="INDEX_REPLACED",
-                    field="index",
-                )
+            now = self.check_unmoved(name, old)
             await self._save(self._shelf.with_entry(name, Entry(collection, spec, rebuilt(now.options, changes))))
         await self.discard(old.collection)
+
+    def check_unmoved(self, name: str, old: Entry) -> Entry:
+        """The index as it is now. Raises FailedPrecondition where it is another than `old`."""
+        now = self._shelf.entries.get(name)
+        if now is None or now.collection != old.collection:
+            raise FailedPrecondition(
+                f"the index {name} was deleted or replaced meanwhile, and stays as it is now",
+                reason="INDEX_REPLACED",
+                field="index",
+            )
+        return now
 
     async def discard(self, collection: str) -> None:
         """Drops a collection that got no name; one that cannot be dropped now goes at the next start."""

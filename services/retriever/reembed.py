@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 
+from services.kit.errors import NotFound
 from services.retriever.document import Filter, IndexOptions, Record, Vectored
 from services.retriever.library import IndexLibrary
 from services.retriever.ports import Embedder
@@ -69,8 +70,11 @@ class Reembedding:
             async with self._library.alone(self._name):
                 await self._copy_dirty(entry, dirty)
                 await self._library.rebuild(self._name, self._source, entry.collection, entry.spec, self._changes)
-        except BaseException:
+        except BaseException as error:
             await asyncio.shield(self._library.discard(entry.collection))
+            if isinstance(error, NotFound):
+                # A collection goes with its index, or when another takes its place.
+                self._library.check_unmoved(self._name, self._source)
             raise
 
     async def _copy_all(self, entry: Entry, dirty: set[str]) -> None:

@@ -77,6 +77,24 @@ async def test_settings_that_change_while_an_index_is_embedded_anew_stay(start: 
         assert (last.settings.fusion, last.settings.candidates, last.embedding_model) == (pb.FUSION_RRF, 7, "other")
 
 
+async def test_an_index_that_is_deleted_while_it_is_embedded_anew_says_so(start: Start, embedder: FakeEmbedder) -> None:
+    async with start() as retriever:
+        await retriever.ingest(*BIRDS)
+        embedder.gate.clear()
+        embedder.waiting.clear()
+        settings = pb.IndexSettings(embedding_model="other")
+        call = retriever.stub.ReembedIndex(pb.ReembedIndexRequest(index="birds", settings=settings))
+        await embedder.waiting.wait()
+        await retriever.stub.DeleteIndex(pb.DeleteIndexRequest(index="birds"))
+        embedder.gate.set()
+
+        async def end() -> None:
+            async for _ in call:
+                pass
+
+        assert await refused(end()) == (grpc.StatusCode.FAILED_PRECONDITION, "INDEX_REPLACED", "index")
+
+
 async def test_half_written_snapshots_go_at_the_next_start(start: Start, tmp_path: Path) -> None:
     async with start() as retriever:
         await retriever.ingest(*BIRDS)
