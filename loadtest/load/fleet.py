@@ -54,7 +54,13 @@ class Member:
             # It ends with this process, however that ends; Ctrl-C is for the run, which stops its workers last.
             variables = {**os.environ, **self._environment, **own, "WEFT_SUPERVISED": str(os.getpid())}
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "services.worker", stdout=log, stderr=log, env=variables, process_group=0
+                sys.executable,
+                "-m",
+                "services.worker",
+                stdout=log,
+                stderr=log,
+                env=variables,
+                start_new_session=True,
             )
 
     @property

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -90,9 +90,22 @@ def load(file: Path = SCENARIOS) -> dict[str, GhzScenario]:
     """The scenarios in a file. Raises WrongScenario."""
     try:
         tables = tomllib.loads(file.read_text())
-        return {name: GhzScenario(name, **table) for name, table in tables.items()}
-    except (OSError, TypeError, AttributeError, ValueError) as error:
-        raise WrongScenario(f"{file}: {error}") from error
+    except OSError as error:
+        raise WrongScenario(f"{file}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise WrongScenario(f"{file} is no TOML: {error}") from error
+    return {name: _scenario(file, name, table) for name, table in tables.items()}
+
+
+def _scenario(file: Path, name: str, table: Any) -> GhzScenario:
+    known = {one.name: one.default is MISSING for one in fields(GhzScenario) if one.name != "name"}
+    if not isinstance(table, dict):
+        raise WrongScenario(f"{file}: {name} is no table; each scenario is one, such as [{name}]")
+    if missing := [key for key, needed in known.items() if needed and key not in table]:
+        raise WrongScenario(f"{file}: [{name}] lacks {', '.join(missing)}")
+    if unknown := [key for key in table if key not in known]:
+        raise WrongScenario(f"{file}: [{name}] has {', '.join(unknown)}; there are {', '.join(known)}")
+    return GhzScenario(name, **table)
 
 
 def descriptors() -> Path:

@@ -84,12 +84,36 @@ def test_a_run_that_is_stopped_leaves_results_and_no_process(tmp_path: Path) -> 
     assert psutil.wait_procs(started, timeout=STOP_LIMIT_S)[1] == []
 
 
-def _busy(target: str) -> None:
-    """Returns once the worker has more to do than what a run warms up with."""
+def _busy(target: str, more_than: int = WARM_REQUESTS) -> None:
+    """Returns once a worker has more answers to do than these; a run warms up with WARM_REQUESTS."""
     command = [*WEFT, "workers", "--watch", "--json", "--target", target]
     with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as watch:
         assert watch.stdout is not None
         for line in watch.stdout:
-            if any(row["running"] + row["waiting"] > WARM_REQUESTS for row in json.loads(line)):
+            if any(row["running"] + row["waiting"] > more_than for row in json.loads(line)):
                 break
         watch.send_signal(signal.SIGINT)
+
+
+def test_a_killed_worker_costs_no_token_and_the_command_leaves_no_process(tmp_path: Path) -> None:
+    command = [*WEFT, "load", "chaos", "--workers", "2", "--fault", "1:kill:worker-0", "--rate", "10", "--seconds", "3"]
+    command += ["--max-tokens", "40", "--out", str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            target = process.stderr.readline().split()[-1]
+            _busy(target, more_than=0)
+            started = psutil.Process(process.pid).children(recursive=True)
+            out, said = process.communicate(timeout=STOP_LIMIT_S)
+        finally:
+            process.kill()
+    assert process.returncode == 0, out + said
+    (file,) = tmp_path.glob("*/results.json")
+    found = json.loads(file.read_text())
+    (effect,) = found["effects"]
+    assert (effect["what"], effect["worker"]) == ("kill", "worker-0")
+    assert (found["whole"]["failed"], found["whole"]["lost_tokens"], found["whole"]["repeated_tokens"]) == (0, 0, 0)
+    assert len(started) > 4
+    assert psutil.wait_procs(started, timeout=STOP_LIMIT_S)[1] == []

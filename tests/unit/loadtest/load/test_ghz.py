@@ -1,6 +1,10 @@
 """ghz's report as numbers."""
 
-from loadtest.load.ghz import Calls, read
+from pathlib import Path
+
+import pytest
+
+from loadtest.load.ghz import Calls, WrongScenario, load, read
 
 
 def test_report_is_read() -> None:
@@ -15,3 +19,21 @@ def test_report_is_read() -> None:
 
 def test_nothing_answered() -> None:
     assert read({"count": 0, "rps": 0, "latencyDistribution": None}) == Calls(0, 0, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ('[a]\nabout = "x"\n', "lacks call, data"),
+        ('[a]\nabout = "x"\ncall = "y"\ndata = {}\nfast = 1\n', "has fast"),
+        ("a = 1\n", "no table"),
+        ("[a\n", "no TOML"),
+        (None, "No such file"),
+    ],
+)
+def test_a_wrong_scenario_file_says_what_is_wrong(tmp_path: Path, text: str | None, word: str) -> None:
+    file = tmp_path / "some.toml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(WrongScenario, match=word):
+        load(file)
