@@ -17,12 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 from services.kit.channels import dial
 from services.kit.settings import load_settings
@@ -48,6 +49,13 @@ class Peer:
 
     name: str
     ask: Ask
+    processes: Sequence[psutil.Process]
+
+    @property
+    def cpu_s(self) -> float:
+        """What its processes have taken so far."""
+        times = [process.cpu_times() for process in self.processes]
+        return sum(one.user + one.system + one.children_user + one.children_system for one in times)
 
 
 class Texts:
@@ -117,7 +125,7 @@ async def infinity(threads: int) -> AsyncIterator[Peer]:
                 body = {"model": "minilm", "input": [text], "encoding_format": "base64"}
                 (await client.post("/embeddings", json=body)).raise_for_status()
 
-            yield Peer("infinity-emb", ask)
+            yield Peer("infinity-emb", ask, [psutil.Process(process.pid)])
 
 
 async def _answers(client: httpx.AsyncClient) -> bool:
@@ -139,19 +147,20 @@ async def weft(replicas: int, data_dir: Path, precision: str) -> AsyncIterator[P
         "WEFT_EMBEDDER__MODELS": json.dumps({"all-minilm-l6-v2": {"kind": "minilm", "precision": precision}}),
     }
     async with AsyncExitStack() as stack:
-        stubs = []
+        stubs, processes = [], []
         for _ in range(replicas):
             command = [sys.executable, "-m", "services.embedder"]
             process = await stack.enter_async_context(_process(command, environment, subprocess.PIPE))
             port = await asyncio.wait_for(_port(process), _READY_S)
             channel = await stack.enter_async_context(dial(f"127.0.0.1:{port}", settings.grpc))
             stubs.append(EmbedderServiceStub(channel))
+            processes.append(psutil.Process(process.pid))
         turn = iter(range(10**12))
 
         async def ask(text: str) -> None:
             await stubs[next(turn) % len(stubs)].Embed(pb.EmbedRequest(texts=[text]))
 
-        yield Peer(f"weft {precision}", ask)
+        yield Peer(f"weft {precision}", ask, processes)
 
 
 async def _port(process: asyncio.subprocess.Process) -> int:
@@ -188,8 +197,16 @@ async def _drain(stream: asyncio.StreamReader) -> None:
         pass
 
 
-async def rate(peer: Peer, texts: Texts, callers: int, seconds: float) -> float:
-    """Embeddings a second of so many callers, each with one text under way."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What so many callers got: embeddings a second, and the peer's CPU for each, which a busy machine changes less."""
+
+    rate: float
+    cpu_ms: float
+
+
+async def measured(peer: Peer, texts: Texts, callers: int, seconds: float) -> Measured:
+    """Each caller has one text under way."""
     done = 0
     end_s = time.monotonic() + seconds
 
@@ -199,9 +216,9 @@ async def rate(peer: Peer, texts: Texts, callers: int, seconds: float) -> float:
             await peer.ask(texts.next())
             done += 1
 
-    started_s = time.monotonic()
+    started_s, cpu_s = time.monotonic(), peer.cpu_s
     await asyncio.gather(*(caller() for _ in range(callers)))
-    return done / (time.monotonic() - started_s)
+    return Measured(done / (time.monotonic() - started_s), (peer.cpu_s - cpu_s) / done * 1e3)
 
 
 async def run(options: argparse.Namespace) -> None:
@@ -215,18 +232,27 @@ async def run(options: argparse.Namespace) -> None:
         for label, words in LENGTHS.items():
             texts = Texts(words)
             for peer in peers:
-                await rate(peer, texts, options.callers, min(2.0, options.seconds))
-            rates: dict[str, list[float]] = {peer.name: [] for peer in peers}
+                await measured(peer, texts, options.callers, min(2.0, options.seconds))
+            found: dict[str, list[Measured]] = {peer.name: [] for peer in peers}
             for _ in range(options.rounds):
                 for peer in peers:
-                    rates[peer.name].append(await rate(peer, texts, options.callers, options.seconds))
-            base = statistics.median(rates[peers[0].name])
-            for name, found in rates.items():
-                middle = statistics.median(found)
-                print(  # noqa: T201 - the report
-                    f"{label:26} {name:14} {middle:8.1f}/s  (of {min(found):.1f} to {max(found):.1f})  "
-                    f"{middle / base:5.2f} x {peers[0].name}"
-                )
+                    found[peer.name].append(await measured(peer, texts, options.callers, options.seconds))
+            report(label, found)
+
+
+def report(label: str, found: dict[str, list[Measured]]) -> None:
+    """Prints medians, and how they compare with the first peer's."""
+    middles = {
+        name: Measured(statistics.median(one.rate for one in runs), statistics.median(one.cpu_ms for one in runs))
+        for name, runs in found.items()
+    }
+    base = next(iter(middles.values()))
+    for name, middle in middles.items():
+        rates = [one.rate for one in found[name]]
+        print(  # noqa: T201 - the report
+            f"{label:26} {name:14} {middle.rate:8.1f}/s (of {min(rates):.1f} to {max(rates):.1f}), "
+            f"{middle.rate / base.rate:5.2f} x; {middle.cpu_ms:7.2f} ms CPU each, 1/{base.cpu_ms / middle.cpu_ms:.2f}"
+        )
 
 
 def main() -> None:
