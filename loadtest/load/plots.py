@@ -11,6 +11,7 @@ mpl.use("svg")
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from loadtest.load.histogram import Histogram
 
@@ -29,6 +30,8 @@ _STYLE: Any = {
     "grid.color": "#d8dbe0",
     "grid.linewidth": 0.6,
 }
+_PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+"""Powers of ten as numbers: the usual form is a formula."""
 Run = Mapping[str, Any]
 
 
@@ -87,6 +90,7 @@ def timeline(run: Run) -> str:
         times.plot(at, [one["longest_gap_ms"] for one in slices], color=GREY, label="longest gap", linewidth=0.9)
         times.set_ylabel("ms")
         times.set_yscale("symlog", linthresh=10)
+        times.yaxis.set_major_formatter(_PLAIN)
         times.set_xlabel("seconds")
         times.legend(loc="upper right", frameon=False, ncols=3)
         for one in run["happenings"]:
@@ -143,6 +147,8 @@ def by_rate(groups: Sequence[tuple[float, Mapping[str, Any]]]) -> str:
         right.set_title("TTFT")
         right.set_ylabel("ms")
         right.set_yscale("log")
+        right.yaxis.set_major_formatter(_PLAIN)
+        right.yaxis.set_minor_formatter(_PLAIN)
         right.legend(frameon=False)
         for axes in (left, right):
             axes.set_xlabel("offered requests/s")
@@ -171,6 +177,8 @@ def by_users(groups: Sequence[tuple[float, Mapping[str, Any]]]) -> str:
         for one in axes:
             one.set_xlabel("users at once")
             one.set_xscale("log")
+            one.set_xticks(xs, [f"{users:g}" for users in xs])
+            one.set_xticks([], minor=True)
             one.set_ylim(bottom=0)
         return _svg(figure)
 
@@ -192,7 +200,7 @@ def queue_depths(runs: Sequence[tuple[str, Run]]) -> str:
         waiting.set_title("waiting in the workers")
         for axes in (queue, waiting):
             axes.set_xlabel("seconds")
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
         queue.legend(loc="upper right", frameon=False, fontsize=7)
         return _svg(figure)
 

@@ -102,6 +102,7 @@ def test_the_whole_page_is_one_file_and_escapes_what_it_shows() -> None:
     for word in ("<script", "<link", "<img", "@import", "<run>", "<w>", 'src="'):
         assert word not in text
     assert "a &lt;run&gt; [red]" in text
+    assert "mathdefault" not in text
     assert "&lt;w&gt; $1" in text
 
 
@@ -122,4 +123,5 @@ def test_users_stand_side_by_side_with_their_queues() -> None:
     assert len(rows[0]) == len(COLUMNS)
     text = sweep_page(COLUMNS, rows, runs)
     assert "users at once" in text
+    assert "mathdefault" not in text
     assert "in the router's queue" in text
