@@ -25,6 +25,7 @@ from services.retriever.stores.edge.operations import (
     ReadChunks,
     Search,
 )
+from services.retriever.stores.edge.packing import packed
 from services.retriever.stores.edge.refusal import INTERNAL, NOT_FOUND, Refusal
 from services.retriever.stores.edge.shard import Shard
 from services.retriever.stores.edge.start import StoreStart
@@ -52,7 +53,7 @@ class Catalog:
         """The operation's answer. Raises Refusal."""
         match operation:
             case Search(collection, probe):
-                return self._shard(collection).search(probe)
+                return packed(self._shard(collection).search(probe))
             case FindRecord(collection, document_id):
                 return self._shard(collection).record(document_id)
             case ListRecords(collection, wanted, after, limit):

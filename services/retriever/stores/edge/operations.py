@@ -89,7 +89,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Answer: list[Hit], best first."""
+    """Answer: hits, best first, as `packing` writes them."""
 
     collection: str
     probe: Probe

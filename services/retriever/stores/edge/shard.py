@@ -203,7 +203,7 @@ class Shard:
         best = fused(dense, words, FUSIONS[probe.fusion.value], probe.keep)
         ids: list[int | uuid.UUID | str] = [key for key, _ in best]
         points = self._shard.retrieve(ids, with_payload=True, with_vector=[DENSE] if probe.with_vectors else False)
-        found = {str(point.id): point for point in points}
+        found = {_key(point): point for point in points}
         hits = []
         for key, score in best:
             point = found[key]
@@ -272,7 +272,7 @@ class Shard:
             requests[WORDS] = _request(query, probe, condition, idf)
         answers = self._shard.query_batch(qdrant.QueryBatchRequest(list(requests.values()))) if requests else []
         found: dict[str, dict[str, float]] = {
-            name: {str(point.id): point.score for point in points}
+            name: {_key(point): point.score for point in points}
             for name, points in zip(requests, answers, strict=True)
         }
         return found.get(DENSE), found.get(WORDS, {}) if probe.text else None
@@ -339,6 +339,12 @@ class Shard:
 
 def _request(query: Any, probe: Probe, condition: Any, params: Any = None) -> Any:
     return qdrant.QueryRequest(limit=probe.limit, query=query, filter=condition, params=params, with_payload=False)
+
+
+def _key(point: Any) -> str:
+    """Its id, always a UUID here: the digits alone are made in a fraction of the time that its usual form takes."""
+    found: str = point.id.hex
+    return found
 
 
 def _bytes_of(point: Any) -> bytes:

@@ -36,6 +36,7 @@ from services.retriever.stores.edge.operations import (
     Search,
     Write,
 )
+from services.retriever.stores.edge.packing import unpacked
 from services.retriever.stores.edge.start import StoreStart
 from services.retriever.stores.state_file import StateFile
 
@@ -171,8 +172,7 @@ class EdgeStore:
 
     async def search(self, collection: str, probe: Probe) -> list[Hit]:
         """What was found, best first."""
-        hits: list[Hit] = await self._do(Search(collection, probe))
-        return hits
+        return unpacked(await self._do(Search(collection, probe)))
 
     async def _write(self, operation: Write) -> Any:
         await self._graphs.writable(operation.collection)
