@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from services.kit.errors import NotFound, Unavailable
-from services.retriever.core.filters import facts_of, holds
+from services.retriever.core.filters import compiled, facts_of
 from services.retriever.document import Condition, Filter, Range
 from services.retriever.ports import Store
 from tests.stores.conftest import Opening
@@ -122,9 +122,9 @@ async def test_filters_let_pass_what_the_core_says(store: Store) -> None:
             f"{document_id} {word}"
             for document_id, one in kept.items()
             for page, word in enumerate(("one", "two"), 1)
-            if holds(wanted, facts_of(one, page))
+            if compiled(wanted)(facts_of(one, page))
         ]
-        listed = [document_id for document_id, one in kept.items() if holds(wanted, facts_of(one))]
+        listed = [document_id for document_id, one in kept.items() if compiled(wanted)(facts_of(one))]
         assert texts(await store.search(PLACE, probe("", EAST, wanted=wanted))) == expected, name
         assert texts(await store.search(PLACE, probe("one two", wanted=wanted))) == expected, name
         assert [found.document_id for found in await store.records(PLACE, wanted, "", 100)] == listed, name

@@ -1,8 +1,11 @@
 """What filters mean."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
 import pytest
 
-from services.retriever.core.filters import facts_of, holds, tag
+from services.retriever.core.filters import compiled, compiled_for_records, facts_of, tag
 from services.retriever.document import Condition, Filter, Range, Record
 
 RECORD = Record(
@@ -40,8 +43,41 @@ def only(key: str, **said: object) -> Filter:
     ids=lambda value: str(value) if isinstance(value, bool) else None,
 )
 def test_a_filter(wanted: Filter, passes: bool) -> None:
-    assert holds(wanted, facts_of(RECORD, page=3)) is passes
+    assert compiled(wanted)(facts_of(RECORD, page=3)) is passes
 
 
 def test_pairs_that_read_the_same_are_told_apart() -> None:
     assert tag("a", "b=c") != tag("a=b", "c")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "passes"),
+    [
+        pytest.param(Filter(), True, id="nothing asked"),
+        pytest.param(Filter(document_ids=("x", "y")), True, id="id"),
+        pytest.param(Filter(document_ids=("y",)), False, id="another id"),
+        pytest.param(only("$source", values=("b.md", "a.md")), True, id="source"),
+        pytest.param(only("$source", values=("b.md",)), False, id="another source"),
+        pytest.param(only("$source", prefix="a"), True, id="beginning of the source"),
+        pytest.param(only("$source", prefix="b"), False, id="beginning of another source"),
+        pytest.param(Filter(("x",), (Condition("year", ("1991",)),)), False, id="id, and another year"),
+        pytest.param(Filter(none_of=(only("$source", values=("a.md",)),)), False, id="not this source"),
+    ],
+)
+def test_a_filter_of_documents(wanted: Filter, passes: bool) -> None:
+    assert compiled_for_records(wanted)(RECORD) is passes
+
+
+def test_documents_are_told_apart_by_source_without_reading_more_of_them() -> None:
+    class Unread(Mapping[str, str]):
+        def __getitem__(self, key: str) -> str:
+            raise AssertionError("it was read")
+
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("it was read")
+
+        def __len__(self) -> int:
+            return 1
+
+    passes = compiled_for_records(only("$source", values=("b.md",)))
+    assert not passes(replace(RECORD, metadata=Unread()))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import qdrant_edge as qdrant
 
-from services.retriever.core.filters import facts_of, holds
+from services.retriever.core.filters import compiled_for_records
 from services.retriever.core.fusion import FUSIONS, fused
 from services.retriever.document import Counts, Filter, Hit, Probe, Record, Spec, Vectored
 from services.retriever.stores.edge.conditions import conditions_of, match
@@ -112,10 +112,10 @@ class Shard:
         """Committed documents by id, from the one after `after`."""
         if self._order is None:
             self._order = sorted(self._records)
-        found: list[Record] = []
+        passes, found = compiled_for_records(wanted), list[Record]()
         for document_id in self._order[bisect.bisect_right(self._order, after) :]:
             record = self._records[document_id]
-            if wanted.empty or holds(wanted, facts_of(record)):
+            if passes(record):
                 found.append(record)
                 if len(found) == limit:
                     break

@@ -17,7 +17,7 @@ from qdrant_client import models
 
 from services.kit.errors import Unavailable
 from services.retriever.absence import lost_beginning, no_document_in_store
-from services.retriever.core.filters import facts_of, holds
+from services.retriever.core.filters import compiled_for_records
 from services.retriever.core.fusion import FUSIONS, fused
 from services.retriever.document import Counts, Filter, Hit, Probe, Record, Spec, Vectored
 from services.retriever.shelf import spec_from
@@ -126,16 +126,12 @@ class Collection:
         """Documents by id. The server cannot order by it: the ids are kept here."""
         if self._order is None:
             self._order = sorted(payload["document_id"] for payload in await self._scroll("record", ["document_id"]))
-        order, found = self._order, list[Record]()
+        order, found, passes = self._order, list[Record](), compiled_for_records(wanted)
         at = bisect.bisect_right(order, after)
         while at < len(order) and len(found) < limit:
             ids = order[at : at + _SCROLL_LIMIT]
             records = await self._records(ids)
-            found += [
-                record
-                for document_id in ids
-                if (record := records.get(document_id)) and (wanted.empty or holds(wanted, facts_of(record)))
-            ]
+            found += [record for document_id in ids if (record := records.get(document_id)) and passes(record)]
             at += len(ids)
         return found[:limit]
 
