@@ -22,6 +22,7 @@ class SseClient:
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
+        self._closed = False
         self._tls = ssl.create_default_context(cafile=target.ca_file or None) if target.tls or target.ca_file else None
 
     def __repr__(self) -> str:
@@ -35,7 +36,7 @@ class SseClient:
         host, port = self._target.host, self._target.port
         async with asyncio.timeout(CONNECT_LIMIT_S):
             _, connection = await loop.create_connection(
-                lambda: Connection(self._target, self._dialect, self._now, self._idle.append),
+                lambda: Connection(self._target, self._dialect, self._now, self._idle.append, self._send_anew),
                 host,
                 port,
                 ssl=self._tls,
@@ -51,6 +52,13 @@ class SseClient:
                 connection.ask(record, done)
                 return
             self._all.discard(connection)
+        self._send_anew(record, done)
+
+    def _send_anew(self, record: Record, done: Done) -> None:
+        if self._closed:
+            record.ended_s, record.code, record.detail = self._now(), "CANCELLED", "the load generator ended"
+            done(record)
+            return
         task = asyncio.get_running_loop().create_task(self._send_later(record, done))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
@@ -63,7 +71,8 @@ class SseClient:
                 raise OSError(f"{self._limit} connections are open")
             connection = await self._connect()
         except OSError as error:
-            record.sent_s = record.ended_s = self._now()
+            record.ended_s = self._now()
+            record.sent_s = record.sent_s or record.ended_s
             record.code, record.detail = "NO_CONNECTION", str(error) or type(error).__name__
             done(record)
         else:
@@ -76,6 +85,7 @@ class SseClient:
                 return
 
     async def close(self) -> None:
+        self._closed = True
         for task in list(self._opening):
             task.cancel()
         await asyncio.gather(*self._opening, return_exceptions=True)

@@ -1,6 +1,7 @@
 """One HTTP/1.1 connection with one streamed answer at a time: OpenAI's chat completions, or /v1/chat.
 
-The bytes are read where they arrive; there is no task for an answer. It opens nothing itself.
+The bytes are read where they arrive; there is no task for an answer. It opens nothing itself. The file is long since
+the path of a token stands in one place.
 """
 
 import asyncio
@@ -67,13 +68,23 @@ def body(record: Record, target: Target, dialect: Dialect) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """One connection, one answer at a time. `free` is called when it can take another."""
+    """One connection, one answer at a time. `free` is called when it can take another.
+
+    `again` gets a request that met the end of a connection which had been kept: no server has begun to answer it.
+    """
 
     def __init__(
-        self, target: Target, dialect: Dialect, now: Callable[[], float], free: "Callable[[Connection], None]"
+        self,
+        target: Target,
+        dialect: Dialect,
+        now: Callable[[], float],
+        free: "Callable[[Connection], None]",
+        again: Callable[[Record, Done], None],
     ) -> None:
         self._now = now
         self._free = free
+        self._again = again
+        self._kept = False
         self._take = self._openai if dialect is Dialect.OPENAI else self._weft
         self._dialect = dialect
         self._target = target
@@ -101,8 +112,13 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closes = True
-        if self.record is not None:
-            if error is None and self._in_body and not self._chunked and self._length_left < 0:
+        if self.record is not None and self._done is not None:
+            if self._kept and not self._in_body and not self._rest:
+                record, done, self.record = self.record, self._done, None
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._again(record, done)
+            elif error is None and self._in_body and not self._chunked and self._length_left < 0:
                 # Without a length the body ends with its connection (RFC 9112, 6.3).
                 self._complete("UNAVAILABLE")
             else:
@@ -114,7 +130,7 @@ class Connection(asyncio.Protocol):
         self.record, self._done = record, done
         data = body(record, self._target, self._dialect)
         self._rest, self._event, self._error, self._in_body, self._status = b"", b"", b"", False, 0
-        record.sent_s = self._now()
+        record.sent_s = record.sent_s or self._now()
         limit_s = self._target.timeout_s
         self._timer = asyncio.get_running_loop().call_later(limit_s, self.leave, "DEADLINE_EXCEEDED", "no end in time")
         self.transport.write(self._head + str(len(data)).encode() + b"\r\n\r\n" + data)
@@ -321,6 +337,7 @@ class Connection(asyncio.Protocol):
             record.code, record.detail = "BROKEN_ANSWER", "the answer ended without its last event"
         record.ended_s = self._now()
         if not self._closes:
+            self._kept = True
             self._free(self)
         elif self.transport is not None:
             self.transport.close()

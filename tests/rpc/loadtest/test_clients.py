@@ -231,3 +231,32 @@ async def test_slow_answers_do_not_hold_back_later_requests() -> None:
     assert collector.whole.ok == 20
     assert collector.whole.ttft.quantile_s(50.0) >= 0.18
     assert collector.whole.ttft.max_s >= 0.38
+
+
+async def test_a_kept_connection_that_ends_under_a_request_costs_no_answer() -> None:
+    """A server may close what was idle at the moment at which the next request leaves."""
+    seen = 0
+
+    async def once_more(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal seen
+        seen += 1
+        writer.write(HEAD + _chunk(PLAIN) + b"0\r\n\r\n")
+        await writer.drain()
+        if seen == 1:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.abort()
+        else:
+            await reader.read()
+
+    async with _server(once_more) as port:
+        collector, _ = await run("openai", port, requests(2, 2, every_s=0.1))
+    assert (collector.whole.ok, seen) == (2, 2), collector.whole.examples
+
+
+async def test_a_new_connection_that_ends_under_a_request_is_an_error() -> None:
+    async def gone(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with _server(gone) as port:
+        record = await ask("openai", port)
+    assert record.code == "UNAVAILABLE"
