@@ -88,7 +88,7 @@ async def measure(store: Store, queries: np.ndarray, truth: list[set[str]], text
 
 
 def memory_mb() -> float:
-    """Unique memory of this program's children: the store's process, or Postgres's."""
+    """Unique memory of this program's children: the embedded store's processes."""
     total = 0
     for process in psutil.Process().children(recursive=True):
         try:
@@ -134,9 +134,11 @@ async def run(name: str, options: argparse.Namespace) -> None:
         filled_s = time.monotonic() - started_s
         await with_graph(store)
         built_s = time.monotonic() - started_s
+        # A server is nobody's child, and its memory not this program's to tell.
+        memory = f"; {memory_mb():,.0f} MB" if name == "qdrant-edge" else ""
         say(
             f"{name}: {len(rows):,} vectors in {filled_s:.1f} s ({len(rows) / filled_s:,.0f}/s), with the graph after "
-            f"{built_s:.1f} s; {memory_mb():,.0f} MB"
+            f"{built_s:.1f} s{memory}"
         )
         await measure(store, queries, truth, "")
         words = "w1x w40x w900x w7000x"
