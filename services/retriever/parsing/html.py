@@ -1,6 +1,5 @@
 """Reads a web page's main content with trafilatura: headings, paragraphs, lists and tables, without its furniture."""
 
-import html
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +10,7 @@ from services.retriever.failure import unreadable
 from services.retriever.parsing.parsed import Parsed, ParsedBuilder
 from services.retriever.parsing.text import decode
 
-_TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_TITLE = "string((//head/title | //title)[1])"
 _LICENCE = "//*[self::a or self::link][contains(concat(' ', normalize-space(@rel), ' '), ' license ')]/@href"
 _LICENCE_META = (
     "//meta[@name='license' or @name='licence' or @name='dcterms.license' or @name='DC.rights' "
@@ -32,18 +31,20 @@ def parse(content: bytes, name: str) -> Parsed:
         )
     # Extraction takes the tree apart, so what the page says of itself is read before.
     language, licence = _declared(tree)
+    named = str(tree.xpath(_TITLE))
     found: Any = trafilatura.bare_extraction(tree, favor_recall=True, include_tables=True, include_comments=False)
     builder = ParsedBuilder()
     if found is not None and found.body is not None:
         for element in found.body:
             _add(builder, element)
-    parsed = builder.build(_title(content, found), language, licence)
+    title = named or ((found.title or "") if found is not None else "")
+    parsed = builder.build(title, language, licence)
     if parsed.blocks:
         return parsed
     whole = trafilatura.html2txt(content)
     for paragraph in whole.split("\n"):
         builder.block(paragraph)
-    return builder.build(_title(content, found), language, licence)
+    return builder.build(title, language, licence)
 
 
 def _declared(tree: Any) -> tuple[str, str]:
@@ -72,10 +73,3 @@ def _rows(table: Any) -> Iterator[str]:
 
 def _line(element: Any) -> str:
     return " ".join("".join(element.itertext()).split())
-
-
-def _title(content: bytes, found: Any) -> str:
-    named = _TITLE.search(content)
-    if named:
-        return html.unescape(decode(named.group(1), "the title"))
-    return (found.title or "") if found is not None else ""

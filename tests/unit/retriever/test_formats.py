@@ -1,6 +1,7 @@
 """Tables, JSON, encodings, and what a document says of itself; with the documents that are meant to break a reader."""
 
 import io
+import time
 import zipfile
 from itertools import pairwise
 from pathlib import Path
@@ -208,3 +209,17 @@ def test_a_long_line_is_cut_in_parts_without_a_loss(tokens: MiniLmTokens) -> Non
     assert chunks[-1].end == len(line)
     assert all(later.start <= sooner.end + 1 for sooner, later in pairwise(chunks))
     assert all(line[chunk.start : chunk.end] == chunk.text for chunk in chunks)
+
+
+@pytest.mark.parametrize("piece", [b"<title", b"<title>"])
+def test_a_page_of_titles_without_end_is_read_at_once(piece: bytes) -> None:
+    started_s = time.process_time()
+    html.parse(piece * 50_000, "a.html")
+    assert time.process_time() - started_s < 5.0
+
+
+def test_a_page_is_named_by_its_title() -> None:
+    page = (
+        "<html><head><title>Gr\u00f6\u00dfe &amp; birds</title></head><body><svg><title>no</title></svg><p>They wade."
+    )
+    assert html.parse(page.encode(), "a.html").title == "Gr\u00f6\u00dfe & birds"
