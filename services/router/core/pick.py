@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 
-from services.router.core.policies import POLICIES, Ask, Parts, parts
+from services.router.core.policies import POLICIES, WAITS, Ask, Parts, nearly, parts
 from services.router.core.worker import Worker, WorkerState
 
 
@@ -111,7 +111,7 @@ def resolve_model(model: str, known: Collection[str], adapters: Set[str] = froze
 
 
 def pick(workers: Sequence[Worker], wanted: Wanted, policy: str, ask: Ask) -> Chosen | Refusal:
-    """Chooses among workers that are in order of their ids: the best score, ties by the fewest answers so far, then id.
+    """Chooses among workers that are in order of their ids: the best score; see `_best` for ties.
 
     The same arguments, the state of `ask.rng` included, always give the same answer.
     """
@@ -119,7 +119,7 @@ def pick(workers: Sequence[Worker], wanted: Wanted, policy: str, ask: Ask) -> Ch
     if not fit:
         return refusal({filtered(worker, wanted) for worker in workers}, wanted)
     scores = POLICIES[policy](fit, ask)
-    worker = _best(fit, scores)
+    worker = _best(fit, scores, policy, ask)
     return Chosen(worker, max(scores), parts([worker], ask)[0])
 
 
@@ -137,7 +137,7 @@ def explain(workers: Sequence[Worker], wanted: Wanted, policy: str, ask: Ask) ->
     if not fit:
         return Pick(None, tuple(out))
     scores = POLICIES[policy](fit, ask)
-    chosen = _best(fit, scores)
+    chosen = _best(fit, scores, policy, ask)
     found = [
         Candidate(worker, score, Lost.CHOSEN if worker is chosen else Lost.LOWER_SCORE, made_of)
         for worker, score, made_of in zip(fit, scores, parts(fit, ask), strict=True)
@@ -146,11 +146,23 @@ def explain(workers: Sequence[Worker], wanted: Wanted, policy: str, ask: Ask) ->
     return Pick(chosen, (*found, *out))
 
 
-def _best(fit: Sequence[Worker], scores: Sequence[float]) -> Worker:
-    """The best score. Of equals the one with the fewest answers behind it, so that an idle fleet takes turns."""
-    best = max(scores)
-    equals = [worker for worker, score in zip(fit, scores, strict=True) if score == best]
-    return min(equals, key=lambda worker: (worker.finished + worker.failed, worker.worker_id))
+def _best(fit: Sequence[Worker], scores: Sequence[float], policy: str, ask: Ask) -> Worker:
+    """The best score. Of equals the least crowded, then the one with the fewest answers behind it: an idle fleet takes
+    turns.
+
+    Where scores are waits, those are equals that differ by less than first tokens vary anyway. Otherwise a worker that
+    was slow at its first few answers would be left alone, and all the others' load would lie on one.
+    """
+    least = nearly(max(scores), ask.weights) if policy in WAITS else max(scores)
+    equals = [worker for worker, score in zip(fit, scores, strict=True) if score >= least]
+    return min(equals, key=lambda worker: (_crowded(worker, policy), worker.finished + worker.failed, worker.worker_id))
+
+
+def _crowded(worker: Worker, policy: str) -> float:
+    """Share of what it can run at once that it has, where the policy's own score did not say that exactly."""
+    if policy not in WAITS or worker.hello is None:
+        return 0.0
+    return worker.busy / max(1, worker.hello.max_running)
 
 
 def filtered(worker: Worker, wanted: Wanted) -> Lost:

@@ -149,8 +149,12 @@ POLICIES: Mapping[str, Scores] = {
     "prefix_aware": prefix_aware,
     "session": session,
 }
-USES_PREFIXES = frozenset({"token_aware", "prefix_aware"})
+WAITS = frozenset({"token_aware", "prefix_aware"})
+"""Policies whose scores are made of expected waits."""
+USES_PREFIXES = WAITS
 """Policies for which prompts are hashed."""
+NEAR_S = 0.02
+"""Waits that differ by less are equal: what first tokens of one worker vary by."""
 
 
 def free_share(worker: Worker) -> float:
@@ -171,6 +175,11 @@ def parts(fit: Sequence[Worker], ask: Ask) -> list[Parts]:
         Parts(worker.busy, min(1.0, ask.cached_tokens.get(worker.worker_id, 0) / prompt_tokens), *waits)
         for worker, waits in zip(fit, _waits(fit, ask), strict=True)
     ]
+
+
+def nearly(score: float, weights: Weights) -> float:
+    """The score of a wait that is NEAR_S longer."""
+    return weights.wait_scale_s * score / (weights.wait_scale_s + NEAR_S * score)
 
 
 def _worth(wait_s: float, crowd_s: float, weights: Weights) -> float:

@@ -120,11 +120,33 @@ def test_policies_choose(policy: str, workers: list[Worker], ask: Ask, expected:
     assert chosen(policy, workers, ask) == expected
 
 
-def test_answers_go_where_fewer_are_under_way_though_no_prompt_waits() -> None:
+@pytest.mark.parametrize("policy", ["token_aware", "prefix_aware"])
+def test_answers_go_where_fewer_are_under_way_though_no_prompt_waits(policy: str) -> None:
     workers = [worker("a", in_flight=2), worker("b", in_flight=1), worker("c", in_flight=3)]
-    for policy in ("token_aware", "prefix_aware"):
-        assert chosen(policy, workers, Ask(10)) == "b"
-        assert chosen(policy, workers, Ask(10, weights=Weights(crowding=0.0))) == "a"
+    assert chosen(policy, workers, Ask(10)) == "b"
+
+
+@pytest.mark.parametrize("policy", ["token_aware", "prefix_aware"])
+@pytest.mark.parametrize(
+    ("later_s", "expected"),
+    [
+        pytest.param(0.015, "a", id="within what first tokens vary by: the less crowded"),
+        pytest.param(0.060, "b", id="beyond it: the shorter wait"),
+    ],
+)
+def test_a_little_slower_at_its_first_answers_is_not_left_alone(policy: str, later_s: float, expected: str) -> None:
+    slower = worker("a", max_running=64, rates=at(Speed(0.05 + later_s, 1e-4)))
+    faster = worker("b", in_flight=5, max_running=64, rates=at(Speed(0.05, 1e-4)))
+    ask = Ask(10, fleet=Speed(0.05, 1e-4), weights=Weights(crowding=0.0))
+    assert chosen(policy, [slower, faster], ask) == expected
+
+
+@pytest.mark.parametrize(("crowding", "expected"), [(0.0, "b"), (1.0, "a")])
+def test_crowding_weighs_others_share_of_the_steps(crowding: float, expected: str) -> None:
+    slower = worker("a", max_running=64, rates=at(Speed(0.10, 1e-4), step_time_s=0.02))
+    faster = worker("b", in_flight=24, max_running=64, rates=at(Speed(0.05, 1e-4), step_time_s=0.02))
+    ask = Ask(10, fleet=Speed(0.05, 1e-4), weights=Weights(crowding=crowding))
+    assert chosen("token_aware", [slower, faster], ask) == expected
 
 
 def test_scores_fall_from_idle_to_full() -> None:
