@@ -1,5 +1,6 @@
 """BM25 weights of texts as sparse vectors, by Qdrant's own analyser, so that every store counts the same words."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,11 @@ class Bm25Settings:
 def bm25_of(settings: RetrieverSettings, spec: Spec) -> Bm25Settings:
     """How a collection's words are weighed."""
     return Bm25Settings(spec.bm25_language, settings.bm25_k, settings.bm25_b, settings.bm25_average_words)
+
+
+def idf(chunks: int, with_word: float) -> float:
+    """How much a word counts that is in `with_word` of so many chunks (Robertson and Zaragoza 2009, never below 0)."""
+    return math.log(1.0 + (chunks - with_word + 0.5) / (with_word + 0.5))
 
 
 class Words:

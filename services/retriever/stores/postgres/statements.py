@@ -81,17 +81,21 @@ class Statements:
         exact = f"1 - (embedding::{self._exact} <=> CAST(:vector AS {self._exact}))"
         return f"WITH near AS MATERIALIZED ({inner}) SELECT id, {exact} AS score FROM near ORDER BY 2 DESC LIMIT :limit"
 
+    @property
+    def frequencies(self) -> str:
+        """In how many chunks each term is now."""
+        return f"SELECT term, count(*)::float8 AS chunks FROM {self.postings} WHERE term = ANY(:terms) GROUP BY term"
+
     def words(self, condition: str) -> str:
-        """Ids and BM25 scores of the best chunks, by IDF over what is there now."""
+        """Ids and BM25 scores of the best chunks, for terms and the IDF of each."""
         scored = (
-            f"WITH hit AS MATERIALIZED (SELECT term, chunk, weight FROM {self.postings} WHERE term = ANY(:terms)), "
-            "rare AS (SELECT term, ln(1 + (:total - n + 0.5) / (n + 0.5)) AS idf "
-            "FROM (SELECT term, count(*)::float8 AS n FROM hit GROUP BY term) AS frequency), "
-            "scored AS (SELECT chunk, sum(weight * idf) AS score FROM hit JOIN rare USING (term) GROUP BY chunk) "
+            f"SELECT chunk, sum(weight * idf) AS score FROM {self.postings} "
+            "JOIN unnest(CAST(:terms AS bigint[]), CAST(:idfs AS float8[])) AS rare (term, idf) USING (term) "
+            "GROUP BY chunk"
         )
         if condition == "TRUE":
-            return scored + "SELECT chunk, score FROM scored ORDER BY score DESC, chunk LIMIT :limit"
-        return scored + (
-            f"SELECT chunk, score FROM scored JOIN {self.chunks} ON id = chunk WHERE {condition} "
-            "ORDER BY score DESC, chunk LIMIT :limit"
+            return f"{scored} ORDER BY score DESC, chunk LIMIT :limit"
+        return (
+            f"WITH scored AS ({scored}) SELECT chunk, score FROM scored JOIN {self.chunks} ON id = chunk "
+            f"WHERE {condition} ORDER BY score DESC, chunk LIMIT :limit"
         )

@@ -30,7 +30,7 @@ from services.retriever.stores.postgres.rows import (
     vector_text,
 )
 from services.retriever.stores.postgres.statements import Statements
-from services.retriever.stores.words import Words, bm25_of
+from services.retriever.stores.words import Words, bm25_of, idf
 
 _MAX_EF = 1000
 # What was added and never committed is dropped at a start, once it is so old that nobody is still adding.
@@ -277,7 +277,10 @@ class PostgresStore:
         total = await connection.scalar(
             text("SELECT chunks FROM collections WHERE collection = :collection"), {"collection": collection}
         )
-        values = {"terms": terms, "total": total or 0, "limit": probe.limit, **conditions.parameters}
+        # Counted by itself, from an index alone. Both see one state, and together take half the time of one for both.
+        counted = await connection.execute(text(known.sql.frequencies), {"terms": terms})
+        idfs = {row.term: idf(total or 0, row.chunks) for row in counted}
+        values = {"terms": list(idfs), "idfs": list(idfs.values()), "limit": probe.limit, **conditions.parameters}
         rows = await connection.execute(text(known.sql.words(conditions.sql)), values)
         return {str(row.chunk): float(row.score) for row in rows}
 
