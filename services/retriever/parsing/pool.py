@@ -86,7 +86,7 @@ class ParserPool:
             self._log.warning("parser too slow", child=repr(child))
             limit_s = self._settings.parse_timeout_s
             return too_large("PARSE_TIMEOUT", f"{name} takes over {limit_s:g} s to read; split it or simplify it")
-        except (ChildGone, ValueError, KeyError, TypeError):
+        except (ChildGone, ValueError, KeyError, TypeError, RecursionError):
             self._log.warning("parser ended", child=repr(child))
             return IngestFailure(
                 FailureCode.INTERNAL,
