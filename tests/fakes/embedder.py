@@ -27,7 +27,10 @@ def vector_of(text: str) -> list[float]:
 
 
 class FakeEmbedder(embedder_pb2_grpc.EmbedderServiceServicer):
-    """Counts what it embeds, and serves a model of any name. While `gate` is not set, passages wait; `waiting` tells that one does."""
+    """Counts what it embeds, and serves a model of any name.
+
+    While `gate` is not set, passages wait; `waiting` tells that one does.
+    """
 
     def __init__(self, fingerprint: str = "fake-1") -> None:
         self.fingerprint = fingerprint

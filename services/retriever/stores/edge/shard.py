@@ -272,8 +272,7 @@ class Shard:
             requests[WORDS] = _request(query, probe, condition, idf)
         answers = self._shard.query_batch(qdrant.QueryBatchRequest(list(requests.values()))) if requests else []
         found: dict[str, dict[str, float]] = {
-            name: {_key(point): point.score for point in points}
-            for name, points in zip(requests, answers, strict=True)
+            name: {_key(point): point.score for point in points} for name, points in zip(requests, answers, strict=True)
         }
         return found.get(DENSE), found.get(WORDS, {}) if probe.text else None
 
