@@ -47,7 +47,7 @@ _STOP_GRACE_S = 10.0
 _RESTART_DELAY_S = 0.2
 _MAX_RESTART_DELAY_S = 5.0
 _RETRY_DELAY_S = 1.0
-# Searches overtake writes that came up to this much before them, so that an ingest does not make them wait.
+# Searches overtake writes that came up to this much before them: longer than all that wait from one ingest take.
 _WRITE_HANDICAP_S = 0.2
 _FLUSH_AFTER_IDLE_S = 1.0
 
