@@ -48,6 +48,8 @@ class Graphs:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 self._log.info("building a graph", collection=collection)
                 await connection.execute(text(f"SET maintenance_work_mem = '{_MEMORY}'"))
+                # Much has come by now. Until this, each word that is looked up is looked up in its table as well.
+                await connection.execute(text(statements.vacuum))
                 await self._create(connection, statements)
                 await connection.execute(
                     text("UPDATE collections SET has_graph = true WHERE collection = :collection"),

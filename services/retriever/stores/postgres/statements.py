@@ -38,6 +38,11 @@ class Statements:
         return [f"DROP TABLE IF EXISTS {self.chunks}", f"DROP TABLE IF EXISTS {self.postings}"]
 
     @property
+    def vacuum(self) -> str:
+        """Lets words be read from their index alone."""
+        return f"VACUUM (ANALYZE) {self.postings}"
+
+    @property
     def create_graph(self) -> str:
         """Builds the graph while the table is read and written."""
         return (
