@@ -240,9 +240,9 @@ class RetrieverServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReembedIndex(self, request, context):
-        """Embeds an index anew, with another model or other chunks, while it is searched and written to. Progress at least
-        once a second; at the end one step puts the new vectors in the old ones' place. Cancelling leaves the index as it
-        was. NOT_FOUND: no such index. FAILED_PRECONDITION: it is being embedded anew already.
+        """Embeds an index anew, with another model or another language of words, while it is searched and written to. Progress
+        at least once a second; at the end one step puts the new vectors in the old ones' place. Cancelling leaves the index
+        as it was. NOT_FOUND: no such index. FAILED_PRECONDITION: it is being embedded anew already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

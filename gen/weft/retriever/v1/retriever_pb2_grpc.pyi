@@ -69,9 +69,9 @@ class RetrieverServiceStub:
     UpdateIndex: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.UpdateIndexRequest, _retriever_pb2.UpdateIndexResponse]
     """Changes how an index is searched; how it was built stays, see ReembedIndex. NOT_FOUND where there is none."""
     ReembedIndex: _grpc.UnaryStreamMultiCallable[_retriever_pb2.ReembedIndexRequest, _retriever_pb2.ReembedIndexResponse]
-    """Embeds an index anew, with another model or other chunks, while it is searched and written to. Progress at least
-    once a second; at the end one step puts the new vectors in the old ones' place. Cancelling leaves the index as it
-    was. NOT_FOUND: no such index. FAILED_PRECONDITION: it is being embedded anew already.
+    """Embeds an index anew, with another model or another language of words, while it is searched and written to. Progress
+    at least once a second; at the end one step puts the new vectors in the old ones' place. Cancelling leaves the index
+    as it was. NOT_FOUND: no such index. FAILED_PRECONDITION: it is being embedded anew already.
     """
     SetAlias: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.SetAliasRequest, _retriever_pb2.SetAliasResponse]
     """Lets another name stand for an index; searches, ingests and deletes take either. Setting it again points it
@@ -156,9 +156,9 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     UpdateIndex: _aio.UnaryUnaryMultiCallable[_retriever_pb2.UpdateIndexRequest, _retriever_pb2.UpdateIndexResponse]  # type: ignore[assignment]
     """Changes how an index is searched; how it was built stays, see ReembedIndex. NOT_FOUND where there is none."""
     ReembedIndex: _aio.UnaryStreamMultiCallable[_retriever_pb2.ReembedIndexRequest, _retriever_pb2.ReembedIndexResponse]  # type: ignore[assignment]
-    """Embeds an index anew, with another model or other chunks, while it is searched and written to. Progress at least
-    once a second; at the end one step puts the new vectors in the old ones' place. Cancelling leaves the index as it
-    was. NOT_FOUND: no such index. FAILED_PRECONDITION: it is being embedded anew already.
+    """Embeds an index anew, with another model or another language of words, while it is searched and written to. Progress
+    at least once a second; at the end one step puts the new vectors in the old ones' place. Cancelling leaves the index
+    as it was. NOT_FOUND: no such index. FAILED_PRECONDITION: it is being embedded anew already.
     """
     SetAlias: _aio.UnaryUnaryMultiCallable[_retriever_pb2.SetAliasRequest, _retriever_pb2.SetAliasResponse]  # type: ignore[assignment]
     """Lets another name stand for an index; searches, ingests and deletes take either. Setting it again points it
@@ -294,9 +294,9 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.ReembedIndexRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_retriever_pb2.ReembedIndexResponse], _abc.AsyncIterator[_retriever_pb2.ReembedIndexResponse]]:
-        """Embeds an index anew, with another model or other chunks, while it is searched and written to. Progress at least
-        once a second; at the end one step puts the new vectors in the old ones' place. Cancelling leaves the index as it
-        was. NOT_FOUND: no such index. FAILED_PRECONDITION: it is being embedded anew already.
+        """Embeds an index anew, with another model or another language of words, while it is searched and written to. Progress
+        at least once a second; at the end one step puts the new vectors in the old ones' place. Cancelling leaves the index
+        as it was. NOT_FOUND: no such index. FAILED_PRECONDITION: it is being embedded anew already.
         """
 
     @_abc_1.abstractmethod
