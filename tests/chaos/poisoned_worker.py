@@ -5,8 +5,10 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
+from services.kit.process import run_service
 from services.kit.settings.worker import WorkerSettings
 from services.worker import __main__ as worker
 from services.worker.ports import Conversation, Engine, Sink, Work
@@ -47,6 +49,4 @@ def poisoned(real: Open) -> Open:
 
 
 if __name__ == "__main__":
-    # This process is the fake: its worker opens another engine than it thinks.
-    vars(worker)["open_engine"] = poisoned(worker.open_engine)
-    sys.exit(worker.main())
+    sys.exit(run_service("worker", partial(worker.serve, open_with=poisoned(worker.open_engine))))
