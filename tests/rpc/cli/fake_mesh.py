@@ -169,6 +169,10 @@ class FakeRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
     async def ListIndexes(self, request: retriever_pb2.ListIndexesRequest, context: Any) -> Any:
         return retriever_pb2.ListIndexesResponse(indexes=[retriever_pb2.Index(name="house", documents=1)])
 
+    async def ListDocuments(self, request: retriever_pb2.ListDocumentsRequest, context: Any) -> Any:
+        # Nothing is there yet, so everything has to be sent.
+        return retriever_pb2.ListDocumentsResponse()
+
     async def GetDocument(self, request: retriever_pb2.GetDocumentRequest, context: Any) -> Any:
         record = retriever_pb2.DocumentRecord(document_id=request.document_id, title=request.index)
         return retriever_pb2.GetDocumentResponse(document=record)
