@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.retriever.document import Chunk, EmbeddingModel, Filter, Fusion, Hit, Probe, Record, Spec, Vectored
+from services.retriever.document import Chunk, EmbeddingModel, Filter, Fusion, Probe, Record, Spec, Vectored
 from services.retriever.stores.edge.catalog import Catalog
 from services.retriever.stores.edge.follower import Follower
 from services.retriever.stores.edge.graph_process import build
@@ -27,6 +27,7 @@ from services.retriever.stores.edge.operations import (
     ListCollections,
     Search,
 )
+from services.retriever.stores.edge.packing import unpacked
 from services.retriever.stores.edge.refusal import Refusal
 from services.retriever.stores.edge.start import StoreStart
 
@@ -61,7 +62,7 @@ def texts(catalog: Catalog, mode: str = "dense") -> list[str]:
     dense, words = MODES[mode]
     vector = np.asarray([1, 0, 0, 0], "<f4").tobytes() if dense else b""
     probe = Probe("heron swan otter" if words else "", vector, 10, 10, Fusion.RRF, NOTHING, with_vectors=False)
-    found: list[Hit] = catalog.do(Search("i", probe))
+    found = unpacked(catalog.do(Search("i", probe)))
     return sorted(hit.chunk.text for hit in found)
 
 
