@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from typing import TypeVar
 
 import grpc.aio
 from rich.console import Console
@@ -24,12 +25,14 @@ from services.cli.view import State, View
 from services.kit.channels import dial
 from services.kit.clock import monotonic_s
 from services.kit.settings import Settings
+from weft.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from weft.router.v1 import router_pb2, router_pb2_grpc
 
 STOP_MARGIN_S = 3.0
 _WORKER_POLL_S = 0.1
 _CALL_TIMEOUT_S = 2.0
 
+Answer = TypeVar("Answer")
 WhenReady = Callable[[Mesh], Coroutine[None, None, bool]]
 """What to do once the mesh is ready; returns whether the mesh stays up after it."""
 
@@ -113,21 +116,29 @@ async def _live(
 
 
 async def _ready(mesh: Mesh, supervisor: Supervisor) -> None:
-    """Returns when every process is ready and a worker serves, as seen by a caller at Envoy.
+    """Returns when every process is ready, and at Envoy an embedder and a worker answer.
 
-    Workers that run elsewhere come when they come: a mesh that starts none of its own waits for none.
+    Envoy looks at embedders for itself, and may find one well a moment later than its own health says so. Workers that
+    run elsewhere come when they come: a mesh that starts none of its own waits for none.
     """
     await supervisor.ready()
-    if not mesh.workers:
-        return
     async with dial(mesh.target, mesh.settings.grpc) as channel:
+        embedder = embedder_pb2_grpc.EmbedderServiceStub(channel)
         router = router_pb2_grpc.RouterServiceStub(channel)
-        while True:
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                table = await router.ListWorkers(router_pb2.ListWorkersRequest(), timeout=_CALL_TIMEOUT_S)
-                if any(worker.state == router_pb2.Worker.STATE_SERVING for worker in table.workers):
-                    return
+        while not await _answers(embedder.GetModel(embedder_pb2.GetModelRequest(), timeout=_CALL_TIMEOUT_S)):
             await asyncio.sleep(_WORKER_POLL_S)
+        while mesh.workers:
+            table = await _answers(router.ListWorkers(router_pb2.ListWorkersRequest(), timeout=_CALL_TIMEOUT_S))
+            if table and any(worker.state == router_pb2.Worker.STATE_SERVING for worker in table.workers):
+                return
+            await asyncio.sleep(_WORKER_POLL_S)
+
+
+async def _answers(call: Awaitable[Answer]) -> Answer | None:
+    """The answer, or nothing where the call failed."""
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        return await call
+    return None
 
 
 @contextlib.asynccontextmanager
