@@ -125,7 +125,9 @@ async def _ready(mesh: Mesh, supervisor: Supervisor) -> None:
     async with dial(mesh.target, mesh.settings.grpc) as channel:
         embedder = embedder_pb2_grpc.EmbedderServiceStub(channel)
         router = router_pb2_grpc.RouterServiceStub(channel)
-        while not await _answers(embedder.GetModel(embedder_pb2.GetModelRequest(), timeout=_CALL_TIMEOUT_S)):
+        while not await _answers(  # noqa: ASYNC110 - Envoy tells nobody when it has found one
+            embedder.GetModel(embedder_pb2.GetModelRequest(), timeout=_CALL_TIMEOUT_S)
+        ):
             await asyncio.sleep(_WORKER_POLL_S)
         while mesh.workers:
             table = await _answers(router.ListWorkers(router_pb2.ListWorkersRequest(), timeout=_CALL_TIMEOUT_S))
