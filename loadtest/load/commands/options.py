@@ -97,7 +97,9 @@ def aimed(
         if address:
             raise UsageProblem("--start and --target exclude each other: the mesh that is started is the target")
         with started(start) as found:
-            yield Running(target(found.target), found.target, dict(found.pids))
+            yield Running(
+                target(found.target), found.target, {name: pid for name, pid in found.pids.items() if name != "up"}
+            )
         return
     where = address_of(address, load_settings())
     # Calls beside the load go without TLS; behind it, nothing is looked at.
