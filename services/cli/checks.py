@@ -33,15 +33,23 @@ def raise_file_limit() -> None:
 
 
 def check_model(settings: Settings) -> None:
-    """Raises UsageProblem where the engine needs a model file that is not named, or is not there."""
-    model = settings.worker.model
-    if settings.worker.engine == "llamacpp" and model is None:
+    """Raises UsageProblem where the engine needs a model that is not named, or is not there."""
+    model, engine = settings.worker.model, settings.worker.engine
+    if engine == "llamacpp" and model is None:
         raise UsageProblem("the llamacpp engine needs a model: name a GGUF file with --model FILE.gguf")
-    if model is not None and not model.is_file():
+    if engine == "vllm" and model is None and not settings.worker.vllm.model:
+        raise UsageProblem("the vllm engine needs a model: name its folder, or its name on the hub, with --model")
+    if model is None:
+        return
+    if engine == "vllm":
+        if not model.is_dir():
+            raise UsageProblem(f"{model}: there is no such folder with a model; name another with --model")
+        return
+    if not model.is_file():
         raise UsageProblem(f"{model}: there is no such model file; name another with --model")
-    if model is not None and settings.worker.engine != "llamacpp":
-        raise UsageProblem(f"--model {model}: the {settings.worker.engine} engine reads none; add --engine llamacpp")
-    if model is not None and not _is_gguf(model):
+    if engine != "llamacpp":
+        raise UsageProblem(f"--model {model}: the {engine} engine reads none; add --engine llamacpp")
+    if not _is_gguf(model):
         raise UsageProblem(
             f"{model} is no GGUF file, which is what the llamacpp engine reads; name another with --model"
         )

@@ -44,8 +44,12 @@ async def envoy(found: Mesh, folder: Path) -> AsyncIterator[int]:
 
 
 async def post(port: int, heard: Heard, tokens: int) -> Heard:
-    """One answer over POST /v1/chat to its end; a broken stream is one without an end."""
-    body = json_format.MessageToJson(request(heard.prompt, tokens)).encode()
+    """One greedy answer over POST /v1/chat to its end; a broken stream is one without an end."""
+    return await send(port, heard, json_format.MessageToJson(request(heard.prompt, tokens)).encode())
+
+
+async def send(port: int, heard: Heard, body: bytes) -> Heard:
+    """The same for any body."""
     head = f"POST /v1/chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf import json_format
 
 from tests.chaos.client import Heard
-from tests.chaos.front import envoy
+from tests.chaos.front import envoy, send
 from tests.chaos.mesh import Mesh, Plan, mesh
 from tests.engines.missing import Missing, environment
 from tests.fakes.tiny_gguf import write_tiny_gguf
 from tests.fakes.tiny_hf import write_tiny_hf
-from weft.router.v1 import router_pb2
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(420)]
 
@@ -34,12 +32,12 @@ class Question:
     text: str
     seed: int | None = None
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> bytes:
         """As JSON for /v1/chat."""
         sampling: dict[str, Any] = {"max_tokens": TOKENS, "temperature": 0 if self.seed is None else 1}
         if self.seed is not None:
             sampling |= {"seed": str(self.seed), "top_p": 0.95, "top_k": 50}
-        return {"model": self.model, "messages": [{"content": self.text}], "sampling": sampling}
+        return json.dumps({"model": self.model, "messages": [{"content": self.text}], "sampling": sampling}).encode()
 
 
 QUESTIONS = (
@@ -63,30 +61,12 @@ def _plans(folder: Path) -> list[Plan]:
     ]
 
 
-async def _ask(port: int, question: Question, heard: Heard) -> Heard:
-    """One answer over Envoy to its end."""
-    body = json.dumps(question.body()).encode()
-    head = f"POST /v1/chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(head.encode() + b"\r\n\r\n" + body)
-        status = await reader.readline()
-        assert b" 200 " in status, status + await reader.read(2000)
-        while line := await reader.readline():
-            if line.startswith(b"data: "):
-                heard.take(json_format.ParseDict(json.loads(line[6:]), router_pb2.StreamChatResponse()))
-            if heard.finished or heard.failed:
-                break
-    finally:
-        writer.close()
-        heard.begun.set()
-    return heard
-
-
 async def _all(port: int, killed: Mesh | None = None) -> list[Heard]:
     """Every question at once; with `killed`, the first vLLM worker dies once all have begun."""
     heard = [Heard(question.text) for question in QUESTIONS]
-    tasks = [asyncio.create_task(_ask(port, *pair)) for pair in zip(QUESTIONS, heard, strict=True)]
+    tasks = [
+        asyncio.create_task(send(port, one, question.body())) for question, one in zip(QUESTIONS, heard, strict=True)
+    ]
     try:
         if killed is not None:
             await asyncio.gather(*(one.begun.wait() for one in heard))

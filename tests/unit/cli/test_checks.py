@@ -6,13 +6,39 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.checks import check_ports
+from services.cli.checks import check_model, check_ports
 from services.cli.lock import locked
 from services.cli.logfile import LIMIT_BYTES, TAIL_LINES, LogFile
 from services.cli.plan import plan
 from services.cli.ports import FreePorts, is_free
 from services.cli.problem import Problem
 from services.kit.settings import load_settings
+
+
+@pytest.mark.parametrize(
+    ("worker", "word"),
+    [
+        pytest.param({"engine": "vllm", "model": "folder"}, "", id="vllm: a folder"),
+        pytest.param({"engine": "vllm", "vllm": {"model": "org/model"}}, "", id="vllm: a name on the hub"),
+        pytest.param({"engine": "vllm"}, "name its folder", id="vllm: nothing"),
+        pytest.param({"engine": "vllm", "model": "elsewhere"}, "no such folder", id="vllm: a folder that is not there"),
+        pytest.param({"engine": "llamacpp", "model": "folder"}, "no such model file", id="llamacpp: a folder"),
+        pytest.param({"engine": "llamacpp", "model": "file"}, "no GGUF file", id="llamacpp: another kind of file"),
+        pytest.param({"engine": "sim", "model": "file"}, "reads none", id="sim: any file"),
+        pytest.param({"engine": "sim"}, "", id="sim: nothing"),
+    ],
+)
+def test_an_engine_s_model_is_checked_first(tmp_path: Path, worker: dict[str, object], word: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("no model")
+    if "model" in worker:
+        worker = worker | {"model": tmp_path / str(worker["model"])}
+    settings = load_settings(worker=worker)
+    if not word:
+        check_model(settings)
+        return
+    with pytest.raises(Problem, match=word):
+        check_model(settings)
 
 
 def test_a_folder_has_one_mesh_at_a_time(tmp_path: Path) -> None:
