@@ -132,7 +132,7 @@ def _wait(url: str) -> None:
 async def _ask(system: System, streams: int, tokens: int, seed: int) -> tuple[Collector, float]:
     host, _, port = system.target.rpartition(":")
     clock, collector = Clock(), Collector(Objectives())
-    client = open_client("openai", Target(host, int(port), system.model), clock)
+    client = open_client("openai", Target(host, int(port), system.model, extra={"temperature": 0}), clock)
     await client.open()
     try:
         wanted = [Request(n, 0.0, (("user", PROMPT.format(n + seed)),), tokens) for n in range(streams)]
@@ -149,8 +149,7 @@ def measure(system: System, streams: int, tokens: int, seed: int) -> Run:
     collector, elapsed_s = asyncio.run(_ask(system, streams, tokens, seed))
     spent_s = between(before, tree_used(system.pids))
     whole = collector.whole
-    # A chunk may hold several tokens; usage says how many there were.
-    count = max(1, whole.tokens + whole.short)
+    count = max(1, whole.tokens)
     return Run(
         count / elapsed_s,
         whole.ttft.quantile_s(50.0) * 1e3,

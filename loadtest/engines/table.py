@@ -102,11 +102,12 @@ async def direct(address: str, prompts: list[worker_pb2.Prompt], tokens: int) ->
         return sum(counts), time.perf_counter() - began_s
 
 
-async def through_mesh(target: str, streams: int, tokens: int) -> tuple[int, float]:
-    """So many answers at once over StreamChat through Envoy: tokens and seconds."""
+async def through_mesh(target: str, model: str, streams: int, tokens: int) -> tuple[int, float]:
+    """So many answers at once over OpenAI's API through Envoy: tokens and seconds."""
     host, _, port = target.rpartition(":")
     clock, collector = Clock(), Collector(Objectives())
-    client = open_client("grpc", Target(host, int(port)), clock)
+    # Greedy, as the answers of the worker alone are: the same work for the engine.
+    client = open_client("openai", Target(host, int(port), model, extra={"temperature": 0}), clock)
     await client.open()
     try:
         prompt = "What is kept in room {} of the harbour, and who may see it?"
@@ -120,14 +121,15 @@ async def through_mesh(target: str, streams: int, tokens: int) -> tuple[int, flo
     return collector.whole.tokens, ran.elapsed_s
 
 
-async def serving(target: str) -> None:
-    """Returns once the router serves with a worker."""
+async def serving(target: str) -> str:
+    """Waits until the router serves with a worker; the worker's model."""
     async with asyncio.timeout(SERVING_LIMIT_S), grpc.aio.insecure_channel(target) as channel:
         stub = RouterServiceStub(channel)
         while True:
             table = await stub.ListWorkers(router_pb2.ListWorkersRequest())
-            if any(row.state == router_pb2.Worker.STATE_SERVING for row in table.workers):
-                return
+            for row in table.workers:
+                if row.state == router_pb2.Worker.STATE_SERVING:
+                    return row.model
             await asyncio.sleep(0.05)
 
 
@@ -141,10 +143,10 @@ def measure(case: EngineCase, front: Mesh, row: Row, tokens: int, folder: Path) 
             row.note("worker", streams, *_timed([found.pid], direct(found.address, prompts, tokens)))
         if case.name != "reader":
             # The reader answers from sources alone, which only a question over an index brings.
-            asyncio.run(serving(front.target))
+            served = asyncio.run(serving(front.target))
             roots = [front.pids["router"], front.pids["envoy"]]
             for streams in STREAMS:
-                row.note("mesh", streams, *_timed(roots, through_mesh(front.target, streams, tokens)))
+                row.note("mesh", streams, *_timed(roots, through_mesh(front.target, served, streams, tokens)))
         model = launch.settings.get("model")
     if case.name in BARE and model is not None and Path(BARE[case.name]).exists():
         for streams in STREAMS:
