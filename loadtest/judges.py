@@ -129,7 +129,8 @@ def read_vllm(found: Mapping[str, Any]) -> Mapping[str, float]:
 
 
 def _run(command: list[str], folder: Path) -> str:
-    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    # aiperf, told to stay off the hub, takes a folder for a name on it.
+    offline = {} if command[0] == str(AIPERF) else {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=RUN_LIMIT_S, check=False, env=os.environ | offline, cwd=folder
     )
