@@ -52,7 +52,8 @@ class Keeper:
             failures = outcome.failures
             self._show(State.RESTARTING, note=f"ended {how(code)}; again in {outcome.delay_s:.1f} s")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), outcome.delay_s)
+                async with asyncio.timeout(outcome.delay_s):
+                    await self._stop.wait()
         self._show(State.STOPPED)
         return None
 

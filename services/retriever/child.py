@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
 
 from services.retriever.frames import LENGTH
@@ -94,9 +95,11 @@ class Child:
                 self._process.kill()
         await self._process.wait()
 
-    async def _within(self, timeout_s: float, work: "asyncio._CoroutineLike[bytes]") -> bytes:
+    async def _within(self, timeout_s: float, work: Awaitable[bytes]) -> bytes:
         try:
-            return await asyncio.wait_for(work, timeout_s)
+            # Not wait_for, which loses a cancellation that comes in the moment in which the work is done.
+            async with asyncio.timeout(timeout_s):
+                return await work
         except TimeoutError:
             raise ChildSlow(f"{self._module} did not answer within {timeout_s:g} s") from None
         except (asyncio.IncompleteReadError, ConnectionError, BrokenPipeError) as error:

@@ -128,7 +128,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 fleet.listed(address)
             fleet.forget()
             try:
-                await asyncio.wait_for(stop.wait(), FORGET_EVERY_S)
+                async with asyncio.timeout(FORGET_EVERY_S):
+                    await stop.wait()
             except TimeoutError:
                 continue
     finally:

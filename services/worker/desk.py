@@ -195,7 +195,8 @@ class Desk:
     async def _idle_within(self, limit_s: float) -> None:
         """Returns once no request is left, or the time has passed."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._board.wait_idle(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._board.wait_idle()
 
     async def follow(self, tell: Callable[[bool], Awaitable[None]]) -> None:
         """Tells whether the engine works, now and whenever that changes, and then every link; it never returns."""
