@@ -131,6 +131,12 @@ def read_vllm(found: Mapping[str, Any]) -> Mapping[str, float]:
 def _run(command: list[str], folder: Path) -> str:
     # aiperf, told to stay off the hub, takes a folder for a name on it.
     offline = {} if command[0] == str(AIPERF) else {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if command[0] == str(VLLM):
+        # vLLM's CPU build goes by another name, and its command looks for its own.
+        known = folder / "packages" / "vllm-0.32.0+cpu.dist-info"
+        known.mkdir(parents=True)
+        (known / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
+        offline["PYTHONPATH"] = str(known.parent)
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=RUN_LIMIT_S, check=False, env=os.environ | offline, cwd=folder
     )
