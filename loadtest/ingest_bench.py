@@ -22,7 +22,8 @@ from typing import Any
 
 import psutil
 
-from loadtest.scifact import corpus, free_port, say, serving
+from loadtest.machine import free_port
+from loadtest.scifact import corpus, say, serving
 from services.kit.channels import dial
 from services.kit.settings import Settings, load_settings, to_environment
 from weft.retriever.v1 import retriever_pb2 as pb

@@ -10,7 +10,6 @@ import csv
 import math
 import os
 import re
-import socket
 import statistics
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from loadtest.machine import free_port
 from services.kit.channels import dial
 from services.kit.settings import load_settings, to_environment
 from weft.retriever.v1 import retriever_pb2 as pb
@@ -74,14 +74,6 @@ def ndcg_and_recall(ranking: list[str], relevance: Mapping[str, int]) -> tuple[f
     best = sorted(relevance.values(), reverse=True)[:10]
     ideal = sum(value / math.log2(rank + 1) for rank, value in enumerate(best, start=1))
     return gain / ideal, len(set(ranking[:10]) & relevance.keys()) / len(relevance)
-
-
-def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

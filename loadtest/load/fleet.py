@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from loadtest.load.faults import Fault, What
 from loadtest.load.proxy import Proxy
 from loadtest.load.results import Happening
 from loadtest.load.runner import Clock
+from loadtest.machine import free_port
 from weft.router.v1 import router_pb2
 from weft.router.v1.router_pb2_grpc import RouterServiceStub
 from weft.sim.v1 import sim_pb2
@@ -36,7 +36,7 @@ class Member:
 
     def __init__(self, name: str, environment: Mapping[str, str], log: Path) -> None:
         self.name = name
-        self.port = _free_port()
+        self.port = free_port()
         self.proxy = Proxy(self.port)
         self._environment = environment
         self._log = log
@@ -203,10 +203,3 @@ async def fleet(
             yield found
         finally:
             await asyncio.gather(*(member.stop() for member in members))
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

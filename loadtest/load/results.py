@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from statistics import quantiles
 from typing import Any
 
 from loadtest.load.collect import HISTOGRAMS, SLICE_S, Collector, Figures, Slice
@@ -249,11 +248,3 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise NoResults(f"{file} is not of schema {SCHEMA}: it was written by another version, or by something else")
     return found
-
-
-def median_of_quarters(values: Sequence[float]) -> tuple[float, float, float]:
-    """Quartiles of several runs' figures; one value is its own quartiles."""
-    if len(values) < 2:
-        return (values[0],) * 3 if values else (0.0, 0.0, 0.0)
-    low, middle, high = quantiles(values, n=4, method="inclusive")
-    return low, middle, high
