@@ -9,13 +9,13 @@ import boto3
 import grpc
 import grpc.aio
 import pytest
-from moto.server import ThreadedMotoServer
 
 from services.kit.errors import from_rpc
 from services.retriever.jobs.database import Database
 from services.retriever.jobs.job import Job, JobState
 from services.retriever.jobs.journal import Journal
 from tests.fakes.embedder import FakeEmbedder
+from tests.fakes.s3 import s3_server
 from tests.fakes.site import Page, Site
 from tests.rpc.retriever.conftest import Retriever, Start, document
 from weft.retriever.v1 import retriever_pb2 as pb
@@ -354,10 +354,7 @@ async def test_a_document_that_ends_the_process_each_time_is_given_up(start: Sta
 
 
 async def test_a_bucket_is_ingested_with_the_keys_of_the_settings(start: Start) -> None:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        endpoint = "http://{}:{}".format(*server.get_host_and_port())
+    with s3_server() as endpoint:
         keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "region_name": "us-east-1"}
         client: Any = boto3.client("s3", endpoint_url=endpoint, **keys)
         client.create_bucket(Bucket="birds")
@@ -375,5 +372,3 @@ async def test_a_bucket_is_ingested_with_the_keys_of_the_settings(start: Start) 
             }
             (entry,) = await quarantine(retriever)
             assert entry.failure.reason == "OBJECT_NOT_FOUND"
-    finally:
-        server.stop()

@@ -5,22 +5,19 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from services.kit.settings.ingest import S3SourceSettings
 from services.retriever.failure import IngestFailure
 from services.retriever.jobs.job import Tag
 from services.retriever.sources.s3 import S3Source
 from services.retriever.sources.source import SourceAway
+from tests.fakes.s3 import s3_server
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="module")
