@@ -1,5 +1,6 @@
 """Decides which processes make a mesh: their ports, commands and settings. It starts and checks nothing."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -164,6 +165,7 @@ def _fleet(
     settings: Settings, workers: int, take_port: Callable[[], int], taken: set[int], sim_speeds: Sequence[float]
 ) -> Iterable[Process]:
     port, admin_port = settings.worker.port, settings.worker.admin_port
+    settings = _with_threads(settings, workers)
     for number in range(workers):
         sim = settings.worker.sim
         own = {
@@ -183,6 +185,19 @@ def _fleet(
                 Port(worker.host, worker.admin_port, f"{option} (this is its admin port, {ADMIN_OFFSET} above)"),
             ),
         )
+
+
+def _with_threads(settings: Settings, workers: int) -> Settings:
+    """Workers of one machine share its cores: each with a thread for all of them would wait for the others."""
+    if workers < 2:
+        return settings
+    share = max(1, len(os.sched_getaffinity(0)) // workers)
+    own = settings.worker
+    update = {
+        "llamacpp": own.llamacpp.model_copy(update={"threads": own.llamacpp.threads or share}),
+        "vllm": own.vllm.model_copy(update={"cpu_threads": own.vllm.cpu_threads or share}),
+    }
+    return settings.model_copy(update={"worker": own.model_copy(update=update)})
 
 
 def _next(first: int, taken: set[int]) -> int:

@@ -105,3 +105,17 @@ def test_embedders_take_the_ports_after_the_first_and_the_retriever_knows_all() 
     processes = {process.name: process for process in mesh.processes}
     assert processes["embedder-2"].environment["WEFT_EMBEDDER__ADMIN_PORT"] == "50173"
     assert json.loads(processes["retriever"].environment["WEFT_RETRIEVER__EMBEDDERS"]) == list(mesh.embedders)
+
+
+def test_workers_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    names = ("WEFT_WORKER__LLAMACPP__THREADS", "WEFT_WORKER__VLLM__CPU_THREADS")
+
+    def threads(workers: int, **worker: object) -> list[str]:
+        environment = by_name(mesh_of(load_settings(worker=worker), workers))["worker-0"].environment
+        return [environment[name] for name in names]
+
+    assert threads(1) == ["0", "0"]
+    assert threads(3) == ["2", "2"]
+    assert threads(20) == ["1", "1"]
+    assert threads(2, llamacpp={"threads": 7}) == ["7", "4"]

@@ -9,7 +9,7 @@ from services.kit.settings.shared import Section
 class LlamaCppSettings(Section):
     """The `llamacpp` engine."""
 
-    threads: int = Field(default=0, ge=0, description="CPU threads; 0 takes all.")
+    threads: int = Field(default=0, ge=0, description="CPU threads; 0: one a core, shared by `weft up`'s workers.")
     gpu_layers: int = Field(default=-1, ge=-1, description="Layers on the GPU where there is one; -1 takes all.")
     exact: bool = Field(
         default=False, description="F32 KV cache, no flash attention: greedy resume is exact, and slower."

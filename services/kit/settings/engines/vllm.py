@@ -24,6 +24,12 @@ class VllmSettings(Section):
         default=0.9, gt=0.0, le=1.0, description="Share of a GPU's memory for weights and KV cache."
     )
     cpu_kv_cache_gib: int = Field(default=2, ge=1, le=4096, description="GiB of KV cache where there is no GPU.")
+    cpu_threads: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="Threads that compute where there is no GPU; 0: one a core, shared by `weft up`'s workers.",
+    )
     prefix_caching: bool = Field(default=True, description="Keep what prompts have in common, and report it.")
     adapters: list[str] = Field(
         default_factory=list, max_length=256, description="LoRA adapters, each as name=folder; names are asked for."

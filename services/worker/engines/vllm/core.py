@@ -15,6 +15,7 @@ from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs.engine import tokens_input
 from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
@@ -26,6 +27,11 @@ from services.worker.engines.vllm.warden import end, family
 # Nothing is kept that an orderly end would save, and vLLM waits for its own processes one after the other.
 END_LIMIT_S = 2.0
 WARM_UP_TOKENS = 2
+
+
+def on_cpu() -> bool:
+    """Whether this is vLLM's CPU build."""
+    return bool(current_platform.is_cpu())
 
 
 def known_arguments() -> frozenset[str]:

@@ -12,6 +12,7 @@ import structlog
 
 from services.kit.settings.worker import WorkerSettings
 from services.worker.engines.vllm.arguments import adapters_of, engine_arguments, model_of, template_of
+from services.worker.engines.vllm.cpu import prepare_cpu
 from services.worker.engines.vllm.failure import ModelError
 from services.worker.engines.vllm.warden import Warden, end, family
 from services.worker.ports import About, Sink
@@ -49,7 +50,7 @@ async def _open(
     settings: WorkerSettings, adapters: dict[str, str], template: str | None, sink: Sink, stack: AsyncExitStack
 ) -> "VllmEngine":
     from services.worker.engines.vllm.blocks import Blocks
-    from services.worker.engines.vllm.core import known_arguments, to_adapters
+    from services.worker.engines.vllm.core import known_arguments, on_cpu, to_adapters
     from services.worker.engines.vllm.engine import VllmEngine
     from services.worker.engines.vllm.events import CacheEvents
     from services.worker.engines.vllm.prompts import Reader
@@ -59,6 +60,8 @@ async def _open(
     events = CacheEvents(blocks, lambda change: engine.cache_changed(change))
     stack.push_async_callback(events.close)
     arguments = engine_arguments(settings, known_arguments(), events.endpoint if reports else "")
+    if on_cpu():
+        prepare_cpu(settings, arguments)
     warden = await asyncio.to_thread(Warden)
     stack.push_async_callback(asyncio.to_thread, warden.close)
     launcher = _Launcher(arguments, warden)
