@@ -14,7 +14,8 @@ from pathlib import Path
 
 import psutil
 
-READY_LIMIT_S = 120.0
+# Two workers with vLLM on two cores take minutes.
+READY_LIMIT_S = 300.0
 STOP_LIMIT_S = 30.0
 
 

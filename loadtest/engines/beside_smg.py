@@ -93,7 +93,10 @@ def theirs(folder: Path) -> Iterator[System]:
         for number in range(2):
             own = folder / str(number)
             own.mkdir()
-            urls.append(stack.enter_context(vllm_server(own, slots=SLOTS, context_tokens=CONTEXT_TOKENS)))
+            # As many threads as `weft up` gives each of two workers, and nothing that the other side does not serve.
+            threads = max(1, len(os.sched_getaffinity(0)) // 2)
+            server = vllm_server(own, slots=SLOTS, context_tokens=CONTEXT_TOKENS, adapters=False, threads=threads)
+            urls.append(stack.enter_context(server))
         port = free_port()
         command = [str(SMG), "launch", "--host", "127.0.0.1", "--port", str(port), "--worker-urls", *urls]
         command += ["--policy", "round_robin", "--prometheus-port", str(free_port()), "--log-level", "warn"]
@@ -186,17 +189,7 @@ def main(
                     for count in streams or (1, 16):
                         measure(system, count, 16, 1000)
                         runs = [measure(system, count, tokens, 2000 + 100 * number) for number in range(repeats)]
-                        middle = [
-                            median(getattr(run, key) for run in runs)
-                            for key in (
-                                "tokens_per_s",
-                                "ttft_p50_ms",
-                                "ttft_p99_ms",
-                                "itl_p50_ms",
-                                "itl_p99_ms",
-                                "cpu_us",
-                            )
-                        ]
+                        middle = [median(getattr(run, key) for run in runs) for key in FIGURES]
                         cells = [f"{value:,.1f}" for value in middle]
                         table.add_row(system.name, str(count), *cells, str(sum(run.failed for run in runs)))
             except Missing as error:

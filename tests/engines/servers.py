@@ -52,8 +52,10 @@ def llama_server(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def vllm_server(folder: Path, *, slots: int, context_tokens: int) -> Iterator[str]:
-    """Its URL; raises Missing where its environment is."""
+def vllm_server(
+    folder: Path, *, slots: int, context_tokens: int, adapters: bool = True, threads: int = 0
+) -> Iterator[str]:
+    """Its URL; raises Missing where its environment is. `threads` compute, 0 leaves their number to vLLM."""
     python = environment(".venv-vllm", "vllm serve")
     model, port, log = write_tiny_hf(folder / "tiny"), free_port(), folder / "vllm.log"
     with log.open("wb") as output:
@@ -64,10 +66,7 @@ def vllm_server(folder: Path, *, slots: int, context_tokens: int) -> Iterator[st
                 *("--host", "127.0.0.1", "--port", str(port)),
                 *("--dtype", "float32", "--max-model-len", str(context_tokens), "--max-num-seqs", str(slots)),
                 "--enforce-eager",
-                # vLLM's CPU kernels read the last slot for requests without an adapter, so that one stays empty.
-                *("--enable-lora", "--max-lora-rank", str(RANK), "--max-loras", str(len(ADAPTERS) + 1)),
-                "--lora-modules",
-                *[f"{name}={write_lora(folder / name, seed)}" for seed, name in enumerate(ADAPTERS, 1)],
+                *(_lora(folder) if adapters else ()),
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -81,12 +80,19 @@ def vllm_server(folder: Path, *, slots: int, context_tokens: int) -> Iterator[st
                 "HF_HUB_OFFLINE": "1",
                 # Two CPUs are not enough to be bound to some of them.
                 "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+                **({"OMP_NUM_THREADS": str(threads)} if threads else {}),
             },
         )
     with _ended(process):
         url = f"http://127.0.0.1:{port}"
         _wait_healthy(process, f"{url}/health", log)
         yield url
+
+
+def _lora(folder: Path) -> list[str]:
+    # vLLM's CPU kernels read the last slot for requests without an adapter, so that one stays empty.
+    options = ["--enable-lora", "--max-lora-rank", str(RANK), "--max-loras", str(len(ADAPTERS) + 1), "--lora-modules"]
+    return options + [f"{name}={write_lora(folder / name, seed)}" for seed, name in enumerate(ADAPTERS, 1)]
 
 
 @contextmanager
