@@ -114,6 +114,21 @@ async def test_a_seed_gives_the_same_answer_and_another_seed_another(llamacpp: O
     assert one.ids != other.ids
 
 
+async def test_the_choice_is_as_wide_as_it_is_asked_for(llamacpp: Opener) -> None:
+    async with llamacpp() as (engine, sink):
+
+        async def ids(**values: float) -> list[int]:
+            sampling = Sampling(max_tokens=20, seed=3, **values)  # type: ignore[arg-type]  # numbers alone
+            return (await run(engine, sink, HI, sampling)).ids
+
+        greedy = await ids(temperature=0.0)
+        assert await ids(temperature=1.5, top_k=1) == greedy
+        assert await ids(temperature=1.5, top_p=0.000001) == greedy
+        assert await ids(temperature=0.0, top_k=50, top_p=0.9) == greedy
+        assert await ids(temperature=1.5) != greedy
+        assert await ids() != greedy
+
+
 async def test_log_probabilities(llamacpp: Opener) -> None:
     async with llamacpp() as (engine, sink):
         got = await run(engine, sink, HI, Sampling(temperature=0.0, max_tokens=12, logprobs=3))

@@ -8,7 +8,7 @@ from typing import Any
 
 from services.kit.errors import InvalidArgument, Unavailable, WeftError
 from services.worker.engines.grammar import structure_fields
-from services.worker.ports import Logprob, Work
+from services.worker.ports import Logprob, Sampling, Work
 
 # llama.cpp reads this seed as "choose one".
 RANDOM_SEED = 0xFFFFFFFF
@@ -61,9 +61,8 @@ def completion_body(
         "return_tokens": True,
         "return_progress": stream,
         "response_fields": _FIELDS,
-        # Keeping all tokens is what the contract's defaults say.
+        "samplers": list(_samplers(sampling)),
         "top_k": sampling.top_k or 0,
-        "min_p": 0.0,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "seed": None if sampling.seed is None else (sampling.seed + len(ids)) % RANDOM_SEED,
@@ -78,6 +77,18 @@ def completion_body(
     if sampling.structure is not None:
         body |= {"response_fields": [*_FIELDS, "content"], **structure_fields(sampling.structure)}
     return {name: value for name, value in body.items() if value is not None}
+
+
+def _samplers(sampling: Sampling) -> Iterator[str]:
+    """Those that can change anything, in llama.cpp's order: the others go through the whole vocabulary all the same."""
+    yield "penalties"
+    # Where a value is not given, it is the model's own.
+    if sampling.temperature is None or sampling.temperature > 0.0:
+        if sampling.top_k:
+            yield "top_k"
+        if sampling.top_p is None or sampling.top_p < 1.0:
+            yield "top_p"
+    yield "temperature"
 
 
 def unknown_logprob(token: int) -> Logprob:
