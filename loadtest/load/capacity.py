@@ -6,6 +6,10 @@ from typing import Any
 
 GROW = 1.6
 """How much each rate is above the one before it while all hold."""
+LOWEST = 1 / 32
+"""How far below the first rate the search goes where that broke, as a share of it."""
+SURE = 2
+"""Runs of a rate that have to break before the capacity lies below it: one may have been unlucky."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,46 +49,66 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """How many runs of a rate held, and how many broke."""
+
+    held: int = 0
+    broke: int = 0
+
+    @property
+    def runs(self) -> int:
+        """All of them."""
+        return self.held + self.broke
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """Between `holds` and `breaks` lies the capacity: the highest rate whose confirming runs held, the lowest not.
 
-    `breaks` is None where everything held up to the highest rate that was looked at.
+    `holds` is 0 where not even the lowest rate held; `breaks` is None where everything held up to the highest rate
+    that was looked at.
     """
 
     holds: float
     breaks: float | None
 
 
+def tallies(probes: Sequence[Probe]) -> dict[float, Tally]:
+    """The runs of each rate."""
+    found: dict[float, Tally] = {}
+    for probe in probes:
+        one = found.get(probe.rate_per_s, Tally())
+        found[probe.rate_per_s] = Tally(one.held + probe.holds, one.broke + (not probe.holds))
+    return found
+
+
 def next_rate(
     probes: Sequence[Probe], low: float, high: float, precision: float, confirm: int
 ) -> tuple[float, bool] | Found:
-    """The rate to measure next and whether to confirm an earlier one, or the end.
+    """The rate to measure next and whether that confirms an earlier run of it, or the end.
 
-    Rates grow until one breaks, then the gap is halved until it is within `precision` (a share), and the best rate is
-    measured until `confirm` runs of it held. A rate of which more runs broke than held counts as broken.
+    Rates grow until one breaks, or are halved until one holds; then the gap is halved until it is within `precision`
+    (a share). The lowest rate that broke is measured until SURE runs of it broke, the best until `confirm` of it held.
+    Most runs of a rate decide, and where as many broke as held, one more.
     """
-    verdicts = _verdicts(probes)
-    held = [rate for rate, holds in verdicts.items() if holds]
-    broke = [rate for rate, holds in verdicts.items() if not holds]
-    best = max((rate for rate in held if not broke or rate < min(broke)), default=0.0)
-    worst = min(broke, default=high)
     if not probes:
         return low, False
-    if not broke and best < high:
-        return min(high, best * GROW), False
-    if best == 0.0:
-        # Even the lowest broke: look below it, a few times.
-        return Found(0.0, worst) if worst <= low / 8 else (worst / 2, False)
-    if broke and worst / best > 1.0 + precision:
+    runs = tallies(probes)
+    for rate, tally in runs.items():
+        if tally.held == tally.broke:
+            return rate, True
+    worst = min((rate for rate, tally in runs.items() if tally.broke > tally.held), default=None)
+    best = max((rate for rate in runs if worst is None or rate < worst), default=0.0)
+    if worst is None:
+        if best < high:
+            return min(high, best * GROW), False
+    elif not best and worst > low * LOWEST:
+        return worst / 2, False
+    elif best and worst / best > 1.0 + precision:
         return (best * worst) ** 0.5, False
-    if sum(probe.rate_per_s == best and probe.holds for probe in probes) < confirm:
+    elif runs[worst].broke < SURE:
+        # Before the best is confirmed: where this holds after all, there is a better one.
+        return worst, True
+    if best and runs[best].held < confirm:
         return best, True
-    return Found(best, worst if broke else None)
-
-
-def _verdicts(probes: Sequence[Probe]) -> dict[float, bool]:
-    counts: dict[float, int] = {}
-    for probe in probes:
-        counts[probe.rate_per_s] = counts.get(probe.rate_per_s, 0) + (1 if probe.holds else -1)
-    # As often broken as held is broken: a capacity is what can be relied on.
-    return {rate: count > 0 for rate, count in counts.items()}
+    return Found(best, worst)

@@ -6,6 +6,8 @@ from typing import Any
 
 from loadtest.load import plots, summary
 
+WORDS = 24
+"""Longer cells of a table are words."""
 _CSS = """
 :root { color-scheme: light; }
 body { font: 14px/1.5 system-ui, sans-serif; color: #1c2126; background: #fff; margin: 2rem auto; max-width: 58rem;
@@ -14,7 +16,8 @@ h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2r
 code { background: #f1f3f5; padding: .1rem .3rem; border-radius: 3px; overflow-wrap: anywhere; }
 table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #e3e6ea; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, td.words { text-align: left; }
+td.words { min-width: 12rem; }
 .quiet { color: #6a727b; } .bad { color: #c23b3b; }
 .tiles { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1rem 0; }
 .tile { border: 1px solid #e3e6ea; border-radius: 6px; padding: .5rem .9rem; min-width: 7.5rem; }
@@ -41,22 +44,28 @@ def capacity_page(found: Mapping[str, Any], beyond: Mapping[str, Any] | None) ->
     words = [f"p99 {key} ≤ {bounds[name] * 1e3:g} ms" for key, name in _BOUNDS if bounds[name] is not None]
     words.append(f"at most {bounds['error_share']:.2%} of the answers failed, no token lost or repeated")
     tiles = [
-        ("not found" if found["holds_per_s"] is None else f"{found['holds_per_s']:.1f}/s", "requests hold"),
-        ("none" if found["breaks_per_s"] is None else f"{found['breaks_per_s']:.1f}/s", "does not"),
+        _rate_tile(found["holds_per_s"], found["holds_runs"], "held"),
+        _rate_tile(found["breaks_per_s"], found["breaks_runs"], "broke"),
         (str(len(found["probes"])), "runs"),
     ]
     cells = "".join(f'<div class="tile"><b>{escape(value)}</b>{escape(name)}</div>' for value, name in tiles)
-    machine = f"{found['machine']['description']}, commit {found['commit'] or 'unknown'}"
     parts = [
-        f'<h1>Capacity</h1><p>{escape(", ".join(words))}</p><p class="quiet">{escape(machine)}</p>',
+        _head({**found, "name": "Capacity"}) + f"<p>{escape(', '.join(words))}</p>",
         f'<div class="tiles">{cells}</div>',
         _section("By rate", plots.by_rate([(one["rate_per_s"], one["figures"]) for one in found["probes"]])),
-        _section("Runs", _probes(found)),
+        _section("Runs, times in ms", _probes(found)),
     ]
     if beyond is not None:
         parts += [_section("At half, at twice, and at half again", plots.timeline(beyond)), _phases(beyond)]
-        parts += [_errors(beyond), plots.workers(beyond)]
-    return _document("Capacity", parts)
+        parts += [_section("Workers", plots.workers(beyond)), _errors(beyond)]
+    return _document("Capacity", [*parts, _about(found)])
+
+
+def _rate_tile(rate_per_s: float | None, runs: Mapping[str, int] | None, what: str) -> tuple[str, str]:
+    """A rate, and in how many of its runs it did that."""
+    if not rate_per_s or runs is None:
+        return "none", f"of the rates {what}"
+    return f"{rate_per_s:.3g} requests/s", f"{what} in {runs[what]} of {sum(runs.values())} runs"
 
 
 def sweep_page(columns: Sequence[str], rows: Sequence[Sequence[str]], runs: Sequence[Mapping[str, Any]]) -> str:
@@ -66,7 +75,7 @@ def sweep_page(columns: Sequence[str], rows: Sequence[Sequence[str]], runs: Sequ
     depths = plots.queue_depths([(run["name"], run) for run in runs])
     parts = [_head({**first, "name": "By users"}), _section("Runs, times in ms", _table(columns, rows))]
     parts += [_section("By users", plots.by_users(users)), _section("Queues over time", depths)]
-    parts += [_section(run["name"], plots.timeline(run) + _errors(run)) for run in runs]
+    parts += [_section(run["name"], _warnings(run) + plots.timeline(run) + _errors(run)) for run in runs]
     return _document("By users", [*parts, _about(first)])
 
 
@@ -74,11 +83,14 @@ _BOUNDS = (("TTFT", "ttft_p99_s"), ("ITL", "itl_p99_s"))
 
 
 def _probes(found: Mapping[str, Any]) -> str:
-    header = ("requests/s", "failed %", "TTFT p50", "TTFT p99", "ITL p50", "ITL p99", "tokens/s", "good/s", "")
+    times = ("TTFT p50", "TTFT p99", "ITL p50", "ITL p99")
+    header = ("requests/s", "failed %", *times, "tokens/s", "good/s", "queue, most", "")
     rows = []
     for one in sorted(found["probes"], key=lambda probe: float(probe["rate_per_s"])):
         _, *cells = summary.group_cells(one["figures"])
-        rows.append([f"{one['rate_per_s']:.1f}", *cells, one["broken"] or "holds"])
+        most = one["figures"]["queue_most"]
+        words = [one["broken"] or "holds", *one["figures"]["warnings"]]
+        rows.append([f"{one['rate_per_s']:.1f}", *cells, "–" if most is None else str(most), "; ".join(words)])
     return _table(header, rows)
 
 
@@ -99,7 +111,7 @@ def _tiles(run: Mapping[str, Any]) -> str:
     whole = run["whole"]
     lost = whole["lost_tokens"] + whole["missing_tokens"] + whole["repeated_tokens"]
     tiles = [
-        (f"{whole['rate_per_s']:g}/s", "requests"),
+        (f"{summary.number(whole['rate_per_s'])}/s", "requests"),
         (f"{whole['tokens_per_s']:,.0f}/s", "tokens"),
         (f"{whole['error_share'] * 100:.2f} %", "failed"),
         (str(lost), "tokens lost or repeated"),
@@ -108,7 +120,7 @@ def _tiles(run: Mapping[str, Any]) -> str:
         if one := whole["times"].get(key):
             tiles += [(f"{summary.number(one[column])} ms", f"{name} {column[:-3]}") for column in ("p50_ms", "p99_ms")]
     if any(value is not None for value in run["scenario"]["objectives"].values()):
-        tiles.append((f"{whole['goodput_per_s']:g}/s", "good answers"))
+        tiles.append((f"{summary.number(whole['goodput_per_s'])}/s", "good answers"))
     cells = "".join(f'<div class="tile"><b>{escape(value)}</b>{escape(name)}</div>' for value, name in tiles)
     return f'<div class="tiles">{cells}</div>'
 
@@ -123,8 +135,14 @@ def _section(title: str, content: str) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(text: str) -> str:
+    """Words are read from the left, numbers compared at the right."""
+    words = ' class="words"' if len(text) > WORDS else ""
+    return f"<td{words}>{escape(text)}</td>"
 
 
 def _times(run: Mapping[str, Any]) -> str:
@@ -161,10 +179,13 @@ def _errors(run: Mapping[str, Any]) -> str:
 
 
 def _about(run: Mapping[str, Any]) -> str:
-    generator = run["generator"]
-    rows = [
-        ("generator", f"{generator['core_share']:.0%} of a core, {generator['us_per_token']:g} µs a token"),
-        ("its loop late, p99", f"{summary.number(generator['loop_late']['p99_ms'])} ms"),
+    rows = []
+    if generator := run.get("generator"):
+        rows += [
+            ("generator", f"{generator['core_share']:.0%} of a core, {generator['us_per_token']:g} µs a token"),
+            ("its loop late, p99", f"{summary.number(generator['loop_late']['p99_ms'])} ms"),
+        ]
+    rows += [
         ("target", run["target"]),
         ("transport", run["scenario"]["transport"]),
         ("prompt / answer tokens", f"{run['scenario']['prompt_tokens']} / {run['scenario']['max_tokens']}"),

@@ -3,15 +3,17 @@
 import io
 import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 
 mpl.use("svg")
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from loadtest.load.histogram import Histogram
 
@@ -60,45 +62,75 @@ def _percentiles(axes: Axes, run: Run, key: str, title: str, color: str) -> None
             xs.append(-math.log10(max(1.0 - seen / total, 0.5 / total)))
             ys.append(seconds * 1e3)
         axes.step(xs, ys, color=color, where="pre")
-        axes.set_ylim(bottom=0)
-    ticks = (0.0, 0.30103, 1.0, 2.0, 3.0)
-    axes.set_xticks(ticks, ["0", "p50", "p90", "p99", "p99.9"])
+    _from_zero(axes)
+    axes.set_xticks((0.30103, 1.0, 2.0, 3.0), ["p50", "p90", "p99", "p99.9"])
 
 
 def timeline(run: Run) -> str:
-    """What arrived, what ended and what failed in each second, with what was done to the mesh."""
+    """What arrived, what ended and what failed in each second, the queues, and what was done to the mesh."""
     slices, width_s = run["timeline"]["slices"], run["timeline"]["slice_s"]
-    at = [number * width_s for number in range(len(slices))]
+    # A slice stands at its middle: it is of what happened around then.
+    at = [(number + 0.5) * width_s for number in range(len(slices))]
+    looks = run["mesh"]["looks"]
+    rows = 4 if looks else 3
     with mpl.rc_context(_STYLE):
-        figure = Figure((WIDTH_IN, 2.2 * HEIGHT_IN), layout="constrained")
-        rates, flight, times = figure.subplots(3, 1, sharex=True)
+        figure = Figure((WIDTH_IN, rows * 0.75 * HEIGHT_IN), layout="constrained")
+        axes = list(figure.subplots(rows, 1, sharex=True))
         for key, label, color in (("due", "due", GREY), ("ended", "ended", GREEN), ("failed", "failed", RED)):
-            rates.plot(at, [one[key] / width_s for one in slices], color=color, label=label)
-        rates.set_ylabel("answers/s")
-        rates.legend(loc="upper right", frameon=False, ncols=3)
-        flight.plot(at, [one["in_flight"] for one in slices], color=BLUE, label="under way")
-        looks = run["mesh"]["looks"]
+            axes[0].plot(at, [one[key] / width_s for one in slices], color=color, label=label)
+        axes[0].set_ylabel("answers/s")
+        ends = [(number + 1) * width_s for number in range(len(slices))]
+        axes[1].plot(ends, [one["in_flight"] for one in slices], color=BLUE, label="under way")
+        axes[1].set_ylabel("answers")
         if looks:
-            flight.plot(
-                [one["at_s"] for one in looks], [one["queued"] for one in looks], color=RED, label="in the queue"
-            )
-        flight.set_ylabel("answers")
-        flight.legend(loc="upper right", frameon=False, ncols=2)
-        shown = [(second, one) for second, one in zip(at, slices, strict=True) if one["ttft_p50_ms"]]
-        for key, label, color in (("ttft_p50_ms", "TTFT p50", BLUE), ("ttft_p99_ms", "TTFT p99", ORANGE)):
-            times.plot([second for second, _ in shown], [one[key] for _, one in shown], color=color, label=label)
-        times.plot(at, [one["longest_gap_ms"] for one in slices], color=GREY, label="longest gap", linewidth=0.9)
-        times.set_ylabel("ms")
-        times.set_yscale("symlog", linthresh=10)
-        times.yaxis.set_major_formatter(_PLAIN)
-        times.set_xlabel("seconds")
-        times.legend(loc="upper right", frameon=False, ncols=3)
-        for one in run["happenings"]:
-            for axes in (rates, flight, times):
-                axes.axvline(one["at_s"], color=RED, linewidth=0.8, linestyle=":")
-            text = f" {one['what']} {one['target']}"
-            rates.text(one["at_s"], rates.get_ylim()[1], text, rotation=90, va="top", color=RED, fontsize=7)
+            _queues(axes[2], looks)
+        for one in axes[:-1]:
+            _from_zero(one)
+        _slice_times(axes[-1], at, slices)
+        for one in axes:
+            _legend(one)
+        axes[-1].set_xlabel("seconds")
+        axes[-1].set_xlim(left=0)
+        _moments(axes, run)
         return _svg(figure)
+
+
+def _queues(axes: Axes, looks: Sequence[Mapping[str, Any]]) -> None:
+    at = [look["at_s"] for look in looks]
+    axes.plot(at, [look["queued"] for look in looks], color=RED, label="in the router's queue")
+    waits = [sum(row[2] for row in look["workers"].values()) for look in looks]
+    axes.plot(at, waits, color=ORANGE, label="waiting in workers")
+    axes.set_ylabel("requests")
+
+
+def _slice_times(axes: Axes, at: Sequence[float], slices: Sequence[Mapping[str, Any]]) -> None:
+    """What took no time in a slice is not drawn there: a logarithm has no 0."""
+    for key, label, color in (
+        ("ttft_p50_ms", "TTFT p50", BLUE),
+        ("ttft_p99_ms", "TTFT p99", ORANGE),
+        ("longest_gap_ms", "longest gap", GREY),
+    ):
+        axes.plot(at, [one[key] or math.nan for one in slices], color=color, label=label, marker=".", markersize=3)
+    axes.set_ylabel("ms")
+    _logarithmic(axes)
+
+
+def _moments(axes: Sequence[Axes], run: Run) -> None:
+    """Where a phase begins, and where something was done to the mesh."""
+    start_s = 0.0
+    for phase in run["scenario"]["phases"] if len(run["scenario"]["phases"]) > 1 else ():
+        for one in axes:
+            one.axvline(start_s, color=GREY, linewidth=0.8)
+        _word(axes[0], start_s, phase["group"], GREY)
+        start_s += phase["length_s"]
+    for happening in run["happenings"]:
+        for one in axes:
+            one.axvline(happening["at_s"], color=RED, linewidth=0.8, linestyle=":")
+        _word(axes[0], happening["at_s"], f"{happening['what']} {happening['target']}", RED)
+
+
+def _word(axes: Axes, at_s: float, text: str, color: str) -> None:
+    axes.text(at_s, axes.get_ylim()[1], f" {text}", rotation=90, va="top", color=color, fontsize=7)
 
 
 def workers(run: Run) -> str:
@@ -119,13 +151,17 @@ def workers(run: Run) -> str:
         waiting.set_title("waiting in each worker")
         for axes in (running, waiting):
             axes.set_xlabel("seconds")
-            axes.set_ylim(bottom=0)
-        running.legend(loc="upper right", frameon=False, fontsize=7)
+            _from_zero(axes)
+        running.set_ylabel("requests")
+        figure.legend(loc="outside lower center", frameon=False, fontsize=7, ncols=8)
         return _svg(figure)
 
 
 def by_rate(groups: Sequence[tuple[float, Mapping[str, Any]]]) -> str:
-    """Answers a second and TTFT against the rate that was offered; empty where there are fewer than two rates."""
+    """Answers a second and TTFT against the rate that was offered; empty where there are fewer than two rates.
+
+    Each run is a dot; a line goes through the middle of the runs of one rate.
+    """
     points = sorted(groups, key=lambda pair: pair[0])
     if len({rate for rate, _ in points}) < 2:
         return ""
@@ -133,26 +169,27 @@ def by_rate(groups: Sequence[tuple[float, Mapping[str, Any]]]) -> str:
     with mpl.rc_context(_STYLE):
         figure = Figure((WIDTH_IN, HEIGHT_IN), layout="constrained")
         left, right = figure.subplots(1, 2)
-        whole = [group["ok"] / group["sent"] * rate if group["sent"] else 0.0 for rate, group in points]
         left.plot(rates, rates, color=GREY, linestyle=":", label="offered")
-        left.plot(rates, whole, color=BLUE, marker="o", markersize=3, label="answered whole")
-        left.plot(
-            rates, [group["goodput_per_s"] for _, group in points], color=GREEN, marker="o", markersize=3, label="good"
-        )
+        whole = [(rate, group["ok"] / group["sent"] * group["rate_per_s"]) for rate, group in points if group["sent"]]
+        _dots(left, whole, BLUE, "answered whole")
+        _dots(left, [(rate, group["goodput_per_s"]) for rate, group in points], GREEN, "good")
         left.set_ylabel("answers/s")
-        left.legend(frameon=False)
+        _from_zero(left)
         for column, color, label in (("p50_ms", BLUE, "p50"), ("p99_ms", ORANGE, "p99")):
-            found = [(rate, group["times"]["ttft"][column]) for rate, group in points if "ttft" in group["times"]]
-            right.plot([x for x, _ in found], [y for _, y in found], color=color, marker="o", markersize=3, label=label)
-        right.set_title("TTFT")
+            timed = [(rate, group["times"]["ttft"][column]) for rate, group in points if "ttft" in group["times"]]
+            _dots(right, timed, color, f"TTFT {label}")
         right.set_ylabel("ms")
-        right.set_yscale("log")
-        right.yaxis.set_major_formatter(_PLAIN)
-        right.yaxis.set_minor_formatter(_PLAIN)
-        right.legend(frameon=False)
+        _logarithmic(right)
         for axes in (left, right):
+            _legend(axes)
             axes.set_xlabel("offered requests/s")
         return _svg(figure)
+
+
+def _dots(axes: Axes, points: Sequence[tuple[float, float]], color: str, label: str) -> None:
+    axes.plot([x for x, _ in points], [y for _, y in points], ".", color=color, markersize=5)
+    xs = sorted({x for x, _ in points})
+    axes.plot(xs, [median(y for at, y in points if at == x) for x in xs], color=color, label=label, linewidth=1.0)
 
 
 def by_users(groups: Sequence[tuple[float, Mapping[str, Any]]]) -> str:
@@ -165,21 +202,21 @@ def by_users(groups: Sequence[tuple[float, Mapping[str, Any]]]) -> str:
         axes = figure.subplots(1, 3)
         xs = [users for users, _ in points]
         axes[0].plot(xs, [group["tokens_per_s"] for _, group in points], color=BLUE, marker="o", markersize=3)
-        axes[0].set_title("tokens/s")
+        axes[0].set_ylabel("tokens/s")
         for one, key in zip(axes[1:], ("ttft", "itl"), strict=True):
             for column, color, label in (("p50_ms", BLUE, "p50"), ("p99_ms", ORANGE, "p99")):
                 found = [(users, group["times"][key][column]) for users, group in points if key in group["times"]]
                 one.plot(
                     [x for x, _ in found], [y for _, y in found], color=color, marker="o", markersize=3, label=label
                 )
-            one.set_title(f"{key.upper()}, ms")
-            one.legend(frameon=False)
+            one.set_ylabel(f"{key.upper()}, ms")
+            _legend(one)
         for one in axes:
             one.set_xlabel("users at once")
             one.set_xscale("log")
             one.set_xticks(xs, [f"{users:g}" for users in xs])
             one.set_xticks([], minor=True)
-            one.set_ylim(bottom=0)
+            _from_zero(one)
         return _svg(figure)
 
 
@@ -200,9 +237,42 @@ def queue_depths(runs: Sequence[tuple[str, Run]]) -> str:
         waiting.set_title("waiting in the workers")
         for axes in (queue, waiting):
             axes.set_xlabel("seconds")
-            axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
-        queue.legend(loc="upper right", frameon=False, fontsize=7)
+            _from_zero(axes)
+        queue.set_ylabel("requests")
+        figure.legend(loc="outside lower center", frameon=False, fontsize=7, ncols=8)
         return _svg(figure)
+
+
+def _from_zero(axes: Axes) -> None:
+    """From 0 to above the highest value: a line of zeros lies on the axis, and one of few on whole numbers."""
+    top = max([1.0, *_heights(axes)])
+    axes.set_ylim(-0.03 * top, 1.08 * top)
+    if top < 10:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Steps of 1, 2 and 5, of which at least two are in sight."""
+    values = [y for y in _heights(axes) if y > 0.0]
+    axes.set_yscale("log")
+    if values:
+        low, high = 10.0 ** math.floor(math.log10(min(values))), 10.0 ** math.ceil(math.log10(max(values)))
+        below = [low * step for step in (1, 2, 5) if low * step <= min(values)]
+        above = [high / step for step in (1, 2, 5) if high / step >= max(values)]
+        axes.set_ylim(0.95 * below[-1], 1.05 * max(above[-1], 2 * below[-1]))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(_PLAIN)
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _heights(axes: Axes) -> list[float]:
+    found = [np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines]
+    return [float(y) for ys in found for y in ys if not math.isnan(y)]
+
+
+def _legend(axes: Axes) -> None:
+    """Above the plot, where it hides no line."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), frameon=False, ncols=4, borderaxespad=0.0, fontsize=8)
 
 
 def _svg(figure: Figure) -> str:

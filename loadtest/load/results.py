@@ -63,14 +63,9 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "name": outcome.name,
-        "command": command_line(sys.argv[1:]),
-        "weft": version("weft"),
-        "commit": commit(),
-        "began_at": datetime.fromtimestamp(outcome.began_s, UTC).isoformat(timespec="seconds"),
+        **provenance(outcome.target, outcome.began_s),
         "elapsed_s": round(ran.elapsed_s, 3),
         "interrupted_s": None if ran.stopped_s is None else round(ran.stopped_s, 3),
-        "target": outcome.target,
-        "machine": machine(),
         "scenario": scenario(outcome.scenario),
         "generator": {
             "cpu_s": round(ran.cost.cpu_s, 3),
@@ -97,6 +92,18 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         },
         "happenings": [asdict(one) for one in outcome.happenings],
         **outcome.extra,
+    }
+
+
+def provenance(target: str, began_s: float) -> dict[str, Any]:
+    """What was run, by which version, when, where and against what."""
+    return {
+        "command": command_line(sys.argv[1:]),
+        "weft": version("weft"),
+        "commit": commit(),
+        "began_at": datetime.fromtimestamp(began_s, UTC).isoformat(timespec="seconds"),
+        "target": target,
+        "machine": machine(),
     }
 
 

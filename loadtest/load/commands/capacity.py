@@ -1,7 +1,8 @@
 """`weft load capacity`: the highest rate that holds the objectives, and what lies beyond it."""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import typer
 from rich.table import Table
 
 from loadtest.load import results, schedule
-from loadtest.load.capacity import Bounds, Found, Probe, next_rate
+from loadtest.load.capacity import LOWEST, Bounds, Found, Probe, Tally, next_rate, tallies
 from loadtest.load.commands import options, report
 from loadtest.load.commands.measure import measure
 from loadtest.load.commands.options import Running
@@ -23,9 +24,16 @@ from services.cli.problem import INTERRUPTED, Problem, UsageProblem
 OVERLOAD = 2.0
 CALM = 0.5
 PROBES_LIMIT = 40
+SHARP = 100
+"""Answers of a run from which on its p99 is another than its slowest."""
 FILE = "capacity.json"
 
-Low = Annotated[float, typer.Option(min=0.01, help="The rate to begin with, requests a second.")]
+Low = Annotated[
+    float,
+    typer.Option(
+        min=0.01, help=f"The rate to begin with, requests a second; where it breaks, down to 1/{1 / LOWEST:g} of it."
+    ),
+]
 High = Annotated[float, typer.Option(min=0.01, help="The rate to stop at.")]
 Seconds = Annotated[float, typer.Option(min=1.0, help="Length of each run.")]
 Ttft = Annotated[float | None, typer.Option("--ttft-ms", min=0.0, help="p99 of TTFT has to be within this.")]
@@ -64,6 +72,9 @@ def capacity(
     out: options.Out = options.OUT,
 ) -> None:
     """Search the highest rate that holds the objectives, confirm it, and show what twice that rate does.
+
+    No single run decides: the rate above the answer has to break twice, the answer has to hold --confirm times,
+    and of each rate most runs count.
 
     Example: weft load capacity --ttft-ms 500 --itl-ms 60 --error-share 0.001 --seconds 20
     """
@@ -106,7 +117,7 @@ def capacity(
     if ended is not None:
         raise ended
     if found is not None and not found.holds:
-        raise Problem(f"not even {low:g} requests a second held: {search.probes[0].broken}")
+        raise Problem(f"not even {found.breaks:.3g} requests a second held: {search.probes[-1].broken}")
 
 
 def _seconds(ms: float | None) -> float | None:
@@ -128,6 +139,8 @@ class Search:
         self._base = base
         self._bounds = bounds
         self._length_s = length_s
+        self.target = aim.target.authority
+        self.began_s = time.time()
         self.probes: list[Probe] = []
         self.figures: list[dict[str, Any]] = []
 
@@ -144,8 +157,9 @@ class Search:
             whole = results.whole_figures(outcome)
             broken = self._bounds.broken_by(whole)
             warnings = outcome.ran.cost.warnings(outcome.collector.whole.lag)
+            queues = [look.queued for look in outcome.seen.looks]
             self.probes.append(Probe(rate, broken, confirming))
-            self.figures.append(whole | {"warnings": warnings})
+            self.figures.append(whole | {"warnings": warnings, "queue_most": max(queues, default=None)})
             words = f"[red]{broken}[/]" if broken else "[green]holds[/]"
             consoles.notes().print(f"{rate:8.1f}/s  {words}" + (f"  ({warnings[0]})" if warnings else ""))
 
@@ -172,46 +186,72 @@ class Search:
 
 
 def _show(probes: Sequence[Probe], figures: Sequence[dict[str, Any]], found: Found | None) -> None:
-    table = Table(title="runs, by rate", title_justify="left")
-    for column in ("req/s", "TTFT p50", "TTFT p99", "ITL p99", "failed %", "tokens/s", ""):
+    table = Table(title="runs, by rate; times in ms", title_justify="left")
+    for column in ("req/s", "sent", "TTFT p50", "TTFT p99", "ITL p99", "failed %", "tokens/s", "queue, most", ""):
         table.add_column(column, justify="right" if column else "left")
     for probe, whole in sorted(zip(probes, figures, strict=True), key=lambda pair: pair[0].rate_per_s):
         ttft, itl = whole["times"].get("ttft", {}), whole["times"].get("itl", {})
         table.add_row(
             f"{probe.rate_per_s:.1f}",
+            f"{whole['sent']:,}",
             number(ttft.get("p50_ms", 0.0)),
             number(ttft.get("p99_ms", 0.0)),
             number(itl.get("p99_ms", 0.0)),
             f"{whole['error_share'] * 100:.2f}",
             f"{whole['tokens_per_s']:,.0f}",
+            "–" if whole["queue_most"] is None else str(whole["queue_most"]),
             probe.broken or "holds",
         )
     console = consoles.out()
     console.print(table)
+    for line in _answer(probes, figures, found):
+        console.print(line, highlight=False)
+
+
+def _answer(probes: Sequence[Probe], figures: Sequence[dict[str, Any]], found: Found | None) -> Iterator[str]:
+    """What the search found and how sure that is, in words."""
     if found is None:
-        console.print("capacity: not found, since the search did not end", style="yellow")
-    elif found.breaks is None:
-        console.print(f"capacity: at least {found.holds:.1f} requests/s, where --high ended the search")
+        yield "[yellow]capacity: not found, since the search did not end[/]"
+        return
+    runs = tallies(probes)
+    held = runs.get(found.holds, Tally())
+    words = f"{found.holds:.3g} requests/s held in {held.held} of {held.runs} runs" if found.holds else "none"
+    if found.breaks is None:
+        yield f"capacity: at least {words}, where --high ended the search"
     else:
-        console.print(f"capacity: {found.holds:.1f} requests/s hold, {found.breaks:.1f} do not")
+        broke = runs[found.breaks]
+        yield f"capacity: {words}; {found.breaks:.3g} broke in {broke.broke} of {broke.runs}"
+    broken = [whole for probe, whole in zip(probes, figures, strict=True) if probe.broken]
+    if late := sum(bool(whole["warnings"]) for whole in broken):
+        yield f"[yellow]! in {late} of {len(broken)} broken runs the generator was late: the limit may be its own[/]"
+    near = (whole["sent"] for probe, whole in zip(probes, figures, strict=True) if probe.rate_per_s == found.holds)
+    if (sent := min(near, default=SHARP)) < SHARP:
+        yield f"[yellow]! a run of it had {sent} answers, so its p99 is the slowest one: make --seconds longer[/]"
 
 
 def _write(
     folder: Path, base: Scenario, bounds: Bounds, search: Search, found: Found | None, beyond: dict[str, Any] | None
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    runs = tallies(search.probes)
     content = {
         "schema": results.SCHEMA,
-        "machine": results.machine(),
-        "commit": results.commit(),
+        **results.provenance(search.target, search.began_s),
+        "elapsed_s": round(time.time() - search.began_s, 3),
         "scenario": results.scenario(base),
         "bounds": asdict(bounds),
         "finished": found is not None,
         "holds_per_s": found.holds if found is not None else None,
         "breaks_per_s": found.breaks if found is not None else None,
+        "holds_runs": _runs(runs.get(found.holds)) if found is not None else None,
+        "breaks_runs": _runs(runs.get(found.breaks or 0.0)) if found is not None else None,
         "probes": [asdict(one) | {"figures": whole} for one, whole in zip(search.probes, search.figures, strict=True)],
         "overload": beyond["groups"] if beyond else None,
     }
     (folder / FILE).write_text(json.dumps(content, indent=1) + "\n")
     report.write_capacity(folder, content, beyond)
     consoles.out().print(f"{folder / report.PAGE}", style="dim")
+
+
+def _runs(tally: Tally | None) -> dict[str, int] | None:
+    return None if tally is None else asdict(tally)

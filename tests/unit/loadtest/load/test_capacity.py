@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtest.load.capacity import Bounds, Found, Probe, next_rate
+from loadtest.load.capacity import Bounds, Found, Probe, Tally, next_rate, tallies
 
 
 def _search(
@@ -38,13 +38,36 @@ def test_everything_holds() -> None:
 
 def test_nothing_holds() -> None:
     found, probes = _search(lambda rate, _: False)
-    assert found.holds == 0.0
-    assert len(probes) < 8
+    assert (found.holds, found.breaks) == (0.0, 5.0 / 32)
+    assert [probe.rate_per_s for probe in probes] == [5.0, 2.5, 1.25, 0.625, 0.3125, 0.15625, 0.15625]
 
 
-def test_below_the_lowest_is_looked_at_too() -> None:
-    found, _ = _search(lambda rate, _: rate <= 2.0)
-    assert 1.0 < found.holds <= 2.0
+@pytest.mark.parametrize("capacity", [4.0, 2.0, 0.3])
+def test_below_the_lowest_is_looked_at_too(capacity: float) -> None:
+    found, _ = _search(lambda rate, _: rate <= capacity)
+    assert found.breaks is not None
+    assert found.holds <= capacity < found.breaks
+
+
+@pytest.mark.parametrize("unlucky", range(20))
+@pytest.mark.parametrize("capacity", [3.0, 17.0, 120.0])
+def test_one_unlucky_run_changes_nothing(capacity: float, unlucky: int) -> None:
+    found, probes = _search(lambda rate, number: rate <= capacity and number != unlucky)
+    assert found.breaks is not None
+    assert found.holds <= capacity < found.breaks
+    assert found.breaks / found.holds <= 1.1 + 1e-9
+    assert tallies(probes)[found.holds].held >= 3
+    assert tallies(probes)[found.breaks].broke >= 2
+
+
+def test_a_rate_that_broke_is_measured_again_and_most_runs_decide() -> None:
+    broke = [Probe(10.0, ""), Probe(11.0, "broke")]
+    assert next_rate(broke, 10.0, 100.0, 0.2, 1) == (11.0, True)
+    split = [*broke, Probe(11.0, "")]
+    assert next_rate(split, 10.0, 100.0, 0.2, 1) == (11.0, True)
+    assert next_rate([*split, Probe(11.0, "broke")], 10.0, 100.0, 0.2, 1) == Found(10.0, 11.0)
+    assert next_rate([*split, Probe(11.0, "")], 10.0, 100.0, 0.2, 1) == (pytest.approx(17.6), False)
+    assert tallies(split) == {10.0: Tally(1, 0), 11.0: Tally(1, 1)}
 
 
 def test_a_rate_that_breaks_when_it_is_confirmed_is_no_capacity() -> None:
