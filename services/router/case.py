@@ -23,8 +23,19 @@ class Case:
     fingerprint: str = ""
     last: Failure | None = None
     ticket: Ticket | None = None
+    retry_at_s: float | None = None
+    """When the worker that `last` came from wants to be asked again; None where it said nothing of it."""
     failed_on: dict[str, int] = field(default_factory=dict)
     """The epoch of each worker's link on which the request failed: a worker that came back may be tried again."""
+
+    def failed(self, failure: Failure, now_s: float) -> None:
+        """Its worker failed it, or was full."""
+        delay_s = failure.retry_delay_s
+        self.last, self.retry_at_s = failure, None if delay_s is None else now_s + delay_s
+
+    def told_s(self, now_s: float) -> float | None:
+        """How much longer that worker wants to be left alone."""
+        return None if self.retry_at_s is None else max(0.0, self.retry_at_s - now_s)
 
     @property
     def recovers(self) -> bool:

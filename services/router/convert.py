@@ -336,7 +336,8 @@ def outcome_from(wire: worker_pb2.Ended) -> Outcome:
         if kind is FailureKind.UNAVAILABLE:
             # A worker that leaves, or whose engine is being started anew, says nothing about the request.
             kind = _REASONED.get(failure.reason, kind)
-        return Failure(kind, failure.message, failure.reason, failure.field)
+        delay_s = duration_to_seconds(failure.retry_delay) if failure.HasField("retry_delay") else None
+        return Failure(kind, failure.message, failure.reason, failure.field, delay_s)
     reason = _REASONS.get(wire.finish.reason, FinishReason.STOP)
     if reason is FinishReason.DEADLINE:
         return Failure(FailureKind.DEADLINE, "the deadline passed before the answer was complete", "DEADLINE")

@@ -154,13 +154,14 @@ class Dispatch:
         step = recover(outcome, history, fingerprint, self._settings.failover.attempts)
         if isinstance(step, Done):
             return step.ended
-        if isinstance(step, GiveUp):
-            raise gave_up(step.failure, self._settings.no_worker_retry_s)
         assert isinstance(outcome, Failure), "only a failure is recovered from"
+        case.failed(outcome, self._now())
+        if isinstance(step, GiveUp):
+            raise gave_up(step.failure, self._seating.retry_s(case))
         if is_charged(outcome, history) and not self._budget.retry(self._now()):
             self._metrics.recoveries.labels(outcome.kind.value, "over_budget").inc()
-            raise gave_up(outcome, self._settings.no_worker_retry_s)
-        case.last, case.history = outcome, after(outcome, history)
+            raise gave_up(outcome, self._seating.retry_s(case))
+        case.history = after(outcome, history)
         if outcome.kind is FailureKind.FULL:
             self._table.full(worker.worker_id)
         else:

@@ -10,14 +10,13 @@ from services.router.answer import Answer
 from services.router.case import Case, Placed
 from services.router.core.admit import QueueFull
 from services.router.core.pick import HOPELESS, Refusal, RefusalKind
+from services.router.core.recover import retry_delay_s
 from services.router.events import Stage
 from services.router.placing import Placing
 from services.router.refusals import gave_up
 from services.router.stuck import unless_stuck
 from services.router.waiting import Seat, Unplaced, WaitingRoom
 
-RETRY_FIRST_S = 1.0
-RETRY_LONGEST_S = 60.0
 _WORTH_WAITING = (RefusalKind.FULL, RefusalKind.SUSPECT)
 
 
@@ -103,9 +102,9 @@ class Seating:
             case.ticket = None
 
     def _shed(self, case: Case, full: QueueFull) -> WeftError:
+        retry_s = self.retry_s(case, full.expected_wait_s)
         if case.recovers and case.last is not None:
-            return gave_up(case.last, self._retry_s(full.expected_wait_s))
-        retry_s = self._retry_s(full.expected_wait_s)
+            return gave_up(case.last, retry_s)
         text = f"the queue for {case.chat.model} is full (by {full.why.value}); try again in {retry_s:.0f} s"
         return Exhausted(text, reason="QUEUE_FULL", retry_delay_s=retry_s)
 
@@ -113,16 +112,15 @@ class Seating:
         if self._now() >= case.deadline_s:
             return DeadlineExceeded("the deadline passed while the request waited for a worker", reason="DEADLINE")
         if case.recovers and case.last is not None:
-            return gave_up(case.last, self._settings.no_worker_retry_s)
+            return gave_up(case.last, self.retry_s(case))
         refusal = self._placing.refusal(case)
         if refusal is not None and refusal.kind is not RefusalKind.FULL:
             return self._placing.error(refusal)
-        retry_s = self._retry_s(seat.expected_wait_s(len(self._room.queue(case.chat.model)) + 1))
+        retry_s = self.retry_s(case, seat.expected_wait_s(len(self._room.queue(case.chat.model)) + 1))
         waited_s = self._settings.queue.wait_s
         text = f"no worker of {case.chat.model} had room for {waited_s:g} s; try again in {retry_s:.0f} s"
         return Exhausted(text, reason="QUEUE_TIMEOUT", retry_delay_s=retry_s)
 
-    def _retry_s(self, expected_wait_s: float | None) -> float:
-        """RetryInfo: what the queue's pace suggests, within reason."""
-        known_s = expected_wait_s if expected_wait_s is not None else self._settings.no_worker_retry_s
-        return min(RETRY_LONGEST_S, max(RETRY_FIRST_S, known_s))
+    def retry_s(self, case: Case, expected_wait_s: float | None = None) -> float:
+        """RetryInfo: what the queue's pace or the worker that failed the request last suggests, within reason."""
+        return retry_delay_s(expected_wait_s, case.told_s(self._now()), self._settings.no_worker_retry_s)

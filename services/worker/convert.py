@@ -194,6 +194,8 @@ def from_outcome(request: int, outcome: Finish | WeftError) -> pb.Ended:
         if code not in _FAILURES:
             code = code_pb2.INTERNAL
         failure = pb.Failure(code=code, reason=outcome.reason, message=outcome.message, field=outcome.field)
+        if outcome.retry_delay_s is not None:
+            failure.retry_delay.CopyFrom(seconds_to_duration(outcome.retry_delay_s))
         return pb.Ended(request=request, failure=failure)
     usage = chat_pb2.Usage(
         prompt_tokens=outcome.prompt_tokens,

@@ -132,4 +132,5 @@ def _events(message: pb.AttachResponse) -> Iterator[pb.GenerateResponse]:
 
 
 def _failure(failure: pb.Failure) -> WeftError:
-    return error_for(failure.code, failure.message, reason=failure.reason, field=failure.field)
+    delay_s = duration_to_seconds(failure.retry_delay) if failure.HasField("retry_delay") else None
+    return error_for(failure.code, failure.message, reason=failure.reason, field=failure.field, retry_delay_s=delay_s)

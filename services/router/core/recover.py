@@ -27,6 +27,9 @@ LOST = frozenset({FailureKind.LINK_LOST, FailureKind.STALLED, FailureKind.DRAINE
 """The worker is gone, hung or leaving, or its engine is, whatever the request was."""
 _ELSEWHERE = LOST | {FailureKind.UNAVAILABLE, FailureKind.FULL, FailureKind.INTERNAL}
 """Failures that another worker may not share."""
+RETRY_FIRST_S = 1.0
+RETRY_LONGEST_S = 60.0
+"""What a client is told to wait at least and at most, whatever a queue's pace or a worker suggests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,16 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The answer failed on the worker; `message` is for people, `reason` for programs, `field` names what is wrong."""
+    """The answer failed on the worker; `message` is for people, `reason` for programs, `field` names what is wrong.
+
+    `retry_delay_s` is how long the worker wants to be left alone; None where it said nothing of it.
+    """
 
     kind: FailureKind
     message: str
     reason: str = ""
     field: str = ""
+    retry_delay_s: float | None = None
 
 
 Outcome = Ended | Failure
@@ -138,3 +145,13 @@ def after(failure: Failure, history: History) -> History:
         losses=history.losses + (failure.kind in LOST),
         tokens_then=history.tokens_sent,
     )
+
+
+def retry_delay_s(own_s: float | None, told_s: float | None, default_s: float) -> float:
+    """How long the client is told to wait, from RETRY_FIRST_S to RETRY_LONGEST_S: the longer of what is known.
+
+    `own_s` is the router's own estimate and `told_s` the worker's word, which may be over by now; None where there is
+    none. Without either it is `default_s`.
+    """
+    known_s = [seconds for seconds in (own_s, told_s) if seconds is not None]
+    return min(RETRY_LONGEST_S, max(RETRY_FIRST_S, max(known_s, default=default_s)))

@@ -19,6 +19,7 @@ from services.router.core.recover import (
     after,
     is_charged,
     recover,
+    retry_delay_s,
 )
 
 ENDED = Ended(FinishReason.STOP, Usage(3, 0, 5))
@@ -101,3 +102,19 @@ def test_failures_count_only_where_no_token_came_between_them() -> None:
     assert history == History(7, failures=1, losses=2, tokens_then=7)
     history = after(failed(FailureKind.LINK_LOST), history)
     assert history == History(7, failures=2, losses=3, tokens_then=7)
+
+
+@pytest.mark.parametrize(
+    ("own_s", "told_s", "expected_s"),
+    [
+        pytest.param(None, None, 2.0, id="nothing is known"),
+        pytest.param(5.0, None, 5.0, id="the queue's pace"),
+        pytest.param(None, 20.0, 20.0, id="the worker's word"),
+        pytest.param(5.0, 20.0, 20.0, id="the worker is the slower"),
+        pytest.param(5.0, 3.0, 5.0, id="the queue is the slower"),
+        pytest.param(None, 0.0, 1.0, id="no client comes back at once"),
+        pytest.param(None, 3600.0, 60.0, id="or waits for an hour"),
+    ],
+)
+def test_how_long_a_client_is_to_wait(own_s: float | None, told_s: float | None, expected_s: float) -> None:
+    assert retry_delay_s(own_s, told_s, 2.0) == expected_s

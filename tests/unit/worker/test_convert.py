@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.kit.errors import Cancelled, Exhausted, InvalidArgument, WeftError
+from services.kit.errors import Cancelled, Exhausted, InvalidArgument, Unavailable, WeftError, duration_to_seconds
 from services.worker import convert
 from services.worker.ports import (
     About,
@@ -144,15 +144,18 @@ def test_what_is_not_set_stays_unset_and_zero_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "code"),
+    ("outcome", "code", "delay_s"),
     [
-        pytest.param(Exhausted("full"), 8, id="known-code"),
-        pytest.param(Cancelled("left"), 13, id="code-that-no-failure-has"),
+        pytest.param(Exhausted("full"), 8, None, id="known-code"),
+        pytest.param(Exhausted("full", retry_delay_s=1.5), 8, 1.5, id="delay"),
+        pytest.param(Unavailable("away", retry_delay_s=0.0), 14, 0.0, id="at-once"),
+        pytest.param(Cancelled("left"), 13, None, id="code-that-no-failure-has"),
     ],
 )
-def test_failures(outcome: WeftError, code: int) -> None:
+def test_failures(outcome: WeftError, code: int, delay_s: float | None) -> None:
     failure = convert.from_outcome(3, outcome).failure
     assert (failure.code, failure.reason, failure.message) == (code, outcome.reason, outcome.message)
+    assert (duration_to_seconds(failure.retry_delay) if failure.HasField("retry_delay") else None) == delay_s
 
 
 def test_a_finish_carries_its_usage() -> None:

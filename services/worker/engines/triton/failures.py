@@ -5,7 +5,7 @@ import re
 import grpc
 import grpc.aio
 
-from services.kit.errors import Exhausted, Internal, InvalidArgument, Unavailable, WeftError
+from services.kit.errors import Exhausted, Internal, InvalidArgument, Unavailable, WeftError, from_rpc
 
 
 class TritonError(WeftError):
@@ -53,13 +53,15 @@ def is_dead(text: str) -> bool:
 def from_status(error: grpc.aio.AioRpcError) -> WeftError:
     """The call itself failed: Triton is away, is full, or does not let this worker in."""
     code, said = error.code(), f"Triton ended the call with {error.code().name}: {error.details()}"
+    # Triton itself names no delay, a gateway in front of it may.
+    delay_s = from_rpc(error).retry_delay_s
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return Exhausted(said, reason="ENGINE_FULL")
+        return Exhausted(said, reason="ENGINE_FULL", retry_delay_s=delay_s)
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return Internal(f"{said}; see worker.triton.headers and cert_file", reason="ENGINE_REFUSES_WORKER")
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return InvalidArgument(said, reason="ENGINE_REFUSED", field="prompt")
-    return Unavailable(said, reason="ENGINE_BROKEN")
+    return Unavailable(said, reason="ENGINE_BROKEN", retry_delay_s=delay_s)
 
 
 def is_away(error: grpc.aio.AioRpcError) -> bool:
