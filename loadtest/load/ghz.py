@@ -1,29 +1,57 @@
 """Runs ghz, an outside judge, over scenarios that are data, and reads what it reports."""
 
 import json
+import math
+import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
+
+from loadtest.load.ghz_access import Access
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIOS = Path(__file__).with_name("ghz_scenarios.toml")
 RUN_LIMIT_S = 900.0
+STOP_LIMIT_S = 10.0
+VERSION_LIMIT_S = 10.0
+VERSION_CHARS_LIMIT = 80
+WORDS_LIMIT = 500
+"""Characters of what ghz or a server says."""
 SAMPLE = 50
-"""Calls whose messages are logged, to read the timings that answers carry; logging every message slows ghz down."""
-HOW_TO_GET = "ghz is not installed: `make tools` builds it where Go is, and https://ghz.sh has binaries"
+"""Answers whose timing is read."""
+SAMPLE_PER_S = 20
+"""Four messages each, of which ghz's log takes 100 a second."""
+SAMPLE_LIMIT_S = 60.0
+SAMPLE_LOAD = "90s"
+"""Longer than the sample may take: it ends the load."""
+HOW_TO_GET = (
+    "`make tools` builds ghz where Go is, so does `go install github.com/bojand/ghz/cmd/ghz@latest`, "
+    "and https://ghz.sh has binaries"
+)
 SHARES = (50, 95, 99)
-_TTFT = re.compile(r"ttft:<(?:seconds:(\d+) )?(?:nanos:(\d+) )?>")
+_KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "about": (str, "a text"),
+    "call": (str, "a text such as weft.router.v1.RouterService/StreamChat"),
+    "data": ((dict, list), "a message, or a list of them"),
+    "messages": (int, "a number"),
+    "ttft": (bool, "true or false"),
+}
+_TTFT = re.compile(r"ttft:\s*[<{](?:seconds:(\d+)\s*)?(?:nanos:(\d+)\s*)?[>}]")
+_FINISHED = re.compile(r'"finished:\s*[<{]')
+_ERROR = re.compile(r"rpc error: code = (\w+) desc = (.*)", re.DOTALL)
 
 
 class GhzFailed(RuntimeError):
-    """ghz reported nothing; the message holds its words."""
+    """There is no ghz, or it reported nothing; the message holds its words, or says how to get it."""
 
 
 class WrongScenario(ValueError):
@@ -43,28 +71,12 @@ class GhzScenario:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """How to get at the target: metadata such as a key, and TLS; without either the connection is plain."""
-
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    tls: bool = False
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
-
-    def options(self) -> list[str]:
-        """ghz's own options for it. Keys go by a file, since arguments can be seen by everybody."""
-        if not (self.tls or self.ca_file or self.cert_file):
-            return ["--insecure"]
-        pairs = (("--cacert", self.ca_file), ("--cert", self.cert_file), ("--key", self.key_file))
-        return [text for name, value in pairs if value for text in (name, value)]
-
-
-@dataclass(frozen=True, slots=True)
 class Calls:
     """What ghz reports: calls, latencies in ms by share, and those that did not end as they should, by status.
 
-    `ttft_ms` are the timings that answers carried, of a sample; empty where they carry none.
+    `errors` are the words that came most often with each of those statuses. `ttft_ms` are the timings that answers
+    carried, of a sample under the same load: from a request's arrival at the router to its first token; empty where
+    answers carry none. `interrupted` calls were stopped before all were made.
     """
 
     count: int
@@ -72,18 +84,28 @@ class Calls:
     latency_ms: Mapping[int, float]
     failed: Mapping[str, int]
     average_ms: float = 0.0
+    errors: Mapping[str, str] = field(default_factory=dict)
     ttft_ms: Sequence[float] = ()
+    interrupted: bool = False
 
     @property
-    def carried_p50_ms(self) -> float | None:
-        """Median of the TTFT that the router measured itself, from a request's arrival to its first token."""
-        return median(self.ttft_ms) if self.ttft_ms else None
+    def succeeded(self) -> int:
+        """Calls that ended as they should."""
+        return self.count - sum(self.failed.values())
+
+    def carried_ms(self, share: int) -> float:
+        """A percentile of the carried TTFT, by nearest rank as ghz's own are. There have to be some."""
+        ordered = sorted(self.ttft_ms)
+        return ordered[max(0, math.ceil(len(ordered) * share / 100) - 1)]
 
 
-def find_ghz() -> str | None:
-    """ghz's path: in .tools/bin, on PATH or where `go install` puts it."""
-    places = [ROOT / ".tools" / "bin", Path.home() / "go" / "bin"]
-    return shutil.which("ghz", path=str(places[0])) or shutil.which("ghz") or shutil.which("ghz", path=str(places[1]))
+def find_ghz() -> str:
+    """ghz's path: in .tools/bin, on PATH or where `go install` puts it. Raises GhzFailed."""
+    built, installed = ROOT / ".tools" / "bin", Path.home() / "go" / "bin"
+    for path in (str(built), None, str(installed)):
+        if found := shutil.which("ghz", path=path):
+            return found
+    raise GhzFailed(f"there is no ghz in {built}, on PATH or in {installed}: {HOW_TO_GET}")
 
 
 def load(file: Path = SCENARIOS) -> dict[str, GhzScenario]:
@@ -105,6 +127,11 @@ def _scenario(file: Path, name: str, table: Any) -> GhzScenario:
         raise WrongScenario(f"{file}: [{name}] lacks {', '.join(missing)}")
     if unknown := [key for key in table if key not in known]:
         raise WrongScenario(f"{file}: [{name}] has {', '.join(unknown)}; there are {', '.join(known)}")
+    for key, (kinds, words) in _KINDS.items():
+        if key in table and (not isinstance(table[key], kinds) or (kinds is int and isinstance(table[key], bool))):
+            raise WrongScenario(f"{file}: [{name}] {key} has to be {words}")
+    if table.get("messages", 0) < 0:
+        raise WrongScenario(f"{file}: [{name}] messages has to be 0 or more")
     return GhzScenario(name, **table)
 
 
@@ -112,6 +139,18 @@ def descriptors() -> Path:
     """The descriptor set of every service: the checkout's, or the installed one."""
     found = ROOT / "gen" / "weft.binpb"
     return found if found.exists() else ROOT / "services" / "cli" / "data" / "weft.binpb"
+
+
+def version(ghz: str) -> str:
+    """What ghz says of itself: `dev` where `go install` built it. Raises GhzFailed for what cannot be run."""
+    try:
+        done = subprocess.run(
+            [ghz, "--version"], capture_output=True, text=True, timeout=VERSION_LIMIT_S, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = error.strerror if isinstance(error, OSError) else "it does not end"
+        raise GhzFailed(f"{ghz} cannot be run: {why}. {HOW_TO_GET}") from error
+    return (done.stdout or done.stderr).strip()[:VERSION_CHARS_LIMIT]
 
 
 def run(
@@ -123,58 +162,147 @@ def run(
     rate: int = 0,
     access: Access | None = None,
 ) -> Calls:
-    """Runs one scenario. With `rate` requests a second leave whatever the answers do. Raises GhzFailed."""
-    access = access or Access()
+    """Runs one scenario. With `rate` requests a second leave whatever the answers do. Raises GhzFailed.
+
+    A KeyboardInterrupt ends ghz, and gives what it had until then.
+    """
+    aim = Aim(ghz, scenario.call, address, access or Access())
+    load = ["--rps", str(rate), "--async"] if rate else []
+    load += ["-c", str(concurrency)]
+    if scenario.messages:
+        load += ["--stream-call-count", str(scenario.messages), "--count-errors"]
     with tempfile.TemporaryDirectory(prefix="weft-ghz-") as folder:
-        base = [ghz, "--protoset", str(descriptors()), "--call", scenario.call, "-d", json.dumps(scenario.data)]
-        base += ["-O", "json", "-t", "0", *access.options()]
-        if access.metadata:
-            secrets = Path(folder) / "metadata.json"
-            secrets.touch(mode=0o600)
-            secrets.write_text(json.dumps(dict(access.metadata)))
-            base += ["-M", str(secrets)]
-        if scenario.messages:
-            base += ["--stream-call-count", str(scenario.messages), "--count-errors"]
-        pace = ["--rps", str(rate), "--async"] if rate else []
-        found = _report([*base, *pace, "-c", str(concurrency), "-n", str(total), address])
-        log = Path(folder) / "messages.log"
-        carried: list[float] = []
-        if not scenario.messages and "StreamChat" in scenario.call:
-            sample = str(min(total, SAMPLE))
-            _report([*base, "-c", str(min(concurrency, int(sample))), "-n", sample, "--debug", str(log), address])
-            carried = carried_ttft_ms(log.read_text())
-    return read(found, cancelled_is_meant=bool(scenario.messages), carried=carried)
+        whole = Path(folder) / "data.json"
+        whole.write_text(json.dumps(scenario.data))
+        report, interrupted = _report(aim.command(whole, [*load, "-n", str(total)]), aim)
+        calls = read(report, cancelled_is_meant=bool(scenario.messages), interrupted=interrupted)
+        if (
+            interrupted
+            or scenario.messages
+            or not scenario.call.endswith(("/StreamChat", ".StreamChat"))
+            or not calls.succeeded
+        ):
+            return calls
+        short = Path(folder) / "short.json"
+        short.write_text(json.dumps(_one_token(scenario.data)))
+        try:
+            carried = _sample(aim, aim.command(whole, [*load, "-z", SAMPLE_LOAD]), short, min(total, SAMPLE))
+        except KeyboardInterrupt:
+            return replace(calls, interrupted=True)
+    return replace(calls, ttft_ms=carried)
 
 
-def _report(command: Sequence[str]) -> Mapping[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """ghz, and what it calls."""
+
+    ghz: str
+    call: str
+    address: str
+    access: Access
+
+    def command(self, data: Path, options: Sequence[str]) -> list[str]:
+        """The arguments of ghz, which ends with this process whatever ends it. Nothing secret is among them."""
+        leash = [sys.executable, "-P", "-m", "services.cli.leash", str(os.getpid())]
+        base = ["--protoset", str(descriptors()), "--call", self.call, "-D", str(data), "-M", "/dev/stdin"]
+        return [*leash, self.ghz, *base, "-O", "json", "-t", "0", *self.access.options(), *options, self.address]
+
+
+def _report(command: Sequence[str], aim: Aim) -> tuple[Mapping[str, Any], bool]:
+    """ghz's report, and whether it was interrupted."""
+    with _started(command, aim, subprocess.PIPE, subprocess.PIPE) as process:
+        interrupted = False
+        try:
+            out, said = process.communicate(timeout=RUN_LIMIT_S)
+        except subprocess.TimeoutExpired as error:
+            raise GhzFailed(f"ghz did not end in {RUN_LIMIT_S:g} s: ask for fewer calls") from error
+        except KeyboardInterrupt:
+            # It reports what it has when it is interrupted.
+            interrupted = True
+            process.send_signal(signal.SIGINT)
+            try:
+                out, said = process.communicate(timeout=STOP_LIMIT_S)
+            except subprocess.TimeoutExpired as error:
+                raise KeyboardInterrupt from error
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_LIMIT_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise GhzFailed(f"ghz did not end in {RUN_LIMIT_S:g} s: ask for fewer calls") from error
-    try:
-        found: Mapping[str, Any] = json.loads(done.stdout)
+        found: Mapping[str, Any] = json.loads(out)
         found["count"], found["rps"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise GhzFailed(f"ghz reported nothing: {(done.stderr or done.stdout).strip()}") from error
-    return found
+        if interrupted:
+            raise KeyboardInterrupt from error
+        words = (said or out).strip()[-WORDS_LIMIT:] or f"exit code {process.returncode}"
+        raise GhzFailed(f"{aim.ghz} reported nothing: {words}") from error
+    return found, interrupted
 
 
-def read(report: Mapping[str, Any], *, cancelled_is_meant: bool = False, carried: Sequence[float] = ()) -> Calls:
+def _sample(aim: Aim, load: Sequence[str], data: Path, calls: int) -> tuple[float, ...]:
+    """TTFTs that answers of one token carry, which are asked for beside the same load once more.
+
+    The report of the load itself stays free of them and of what writing a log costs. ghz's log leaves out what is
+    said more than 100 times a second, so the sample comes at a pace that stays below it.
+    """
+    slow = ["-c", str(calls), "--rps", str(SAMPLE_PER_S), "-n", str(calls), "--debug", "stderr"]
+    with _started(load, aim, subprocess.DEVNULL, subprocess.DEVNULL):
+        sample = aim.command(data, slow)
+        with _started(sample, aim, subprocess.DEVNULL, subprocess.PIPE) as process:
+            try:
+                return tuple(carried_ttft_ms(process.communicate(timeout=SAMPLE_LIMIT_S)[1]))
+            except subprocess.TimeoutExpired:
+                return ()
+
+
+@contextmanager
+def _started(command: Sequence[str], aim: Aim, out: int, said: int) -> Iterator[subprocess.Popen[str]]:
+    """ghz, killed when the context is left; it reads the metadata from a pipe, and so leaves no key behind."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=said, text=True)
+    with process:
+        try:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):
+                process.stdin.write(aim.access.metadata_json())
+                process.stdin.close()
+            process.stdin = None
+            yield process
+        finally:
+            process.kill()
+
+
+def _one_token(data: Any) -> Any:
+    """The same question for an answer of one token."""
+    if isinstance(data, list):
+        return [_one_token(one) for one in data]
+    return data | {"sampling": data.get("sampling", {}) | {"max_tokens": 1}}
+
+
+def read(report: Mapping[str, Any], *, cancelled_is_meant: bool = False, interrupted: bool = False) -> Calls:
     """ghz's JSON report; its times are in ns. Shares that it leaves out, having too few calls, are missing."""
     spread = report.get("latencyDistribution") or []
     statuses: Mapping[str, int] = report.get("statusCodeDistribution") or {}
-    meant = {"OK", "Canceled"} if cancelled_is_meant else {"OK"}
+    # What an interruption leaves under way is no failure either.
+    meant = {"OK", "Canceled"} if cancelled_is_meant or interrupted else {"OK"}
     return Calls(
         count=report["count"],
         per_s=report["rps"],
         latency_ms={entry["percentage"]: entry["latency"] / 1e6 for entry in spread},
         failed={status: count for status, count in statuses.items() if status not in meant},
         average_ms=(report.get("average") or 0) / 1e6,
-        ttft_ms=tuple(carried),
+        errors=_errors(report.get("errorDistribution") or {}, meant),
+        interrupted=interrupted,
     )
+
+
+def _errors(texts: Mapping[str, int], meant: Collection[str]) -> dict[str, str]:
+    """The words that came most often with each status."""
+    found: dict[str, str] = {}
+    for text, _ in sorted(texts.items(), key=lambda entry: -entry[1]):
+        match = _ERROR.match(text)
+        status, words = (match[1], match[2]) if match else ("Unknown", text)
+        if status not in meant:
+            found.setdefault(status, words[:WORDS_LIMIT])
+    return found
 
 
 def carried_ttft_ms(log: str) -> list[float]:
     """The TTFT that each `finished` message of ghz's log holds."""
-    matches = [_TTFT.search(line) for line in log.splitlines() if "finished:<" in line]
+    matches = [_TTFT.search(line) for line in log.splitlines() if _FINISHED.search(line)]
     return [int(match[1] or 0) * 1e3 + int(match[2] or 0) / 1e6 for match in matches if match]

@@ -1,22 +1,45 @@
 """`weft load ghz`: the mesh as ghz sees it."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from loadtest.load import ghz as tool
+from loadtest.load import results
 from loadtest.load.commands import options
-from loadtest.load.ghz import Access, Calls, GhzScenario
+from loadtest.load.ghz import Calls, GhzScenario
+from loadtest.load.ghz_access import Access, WrongAccess
 from loadtest.load.summary import number
 from services.cli import consoles
-from services.cli.problem import Problem, UsageProblem
+from services.cli.problem import INTERRUPTED, Problem, UsageProblem
 
+FILE = "ghz.json"
 USUAL = ("chat", "chat-one-token", "chat-first-token", "embed")
+
+_ADVICE = (
+    ("connection refused", "start the mesh with `weft up`, or name it with --target"),
+    ("no such host", "name it with --target"),
+    ("signed by unknown authority", "name the CA of its certificate with --ca-file"),
+    ("IP SANs", "name whom the certificate is for with --server-name"),
+    ("certificate is valid for", "name whom the certificate is for with --server-name"),
+    ("does not look like a TLS handshake", "the target speaks no TLS: leave the options for TLS out"),
+    ("certificate required", "it wants a client certificate: --cert-file and --key-file"),
+    ("Unauthenticated", "name the variable that holds a key with --key-env"),
+)
+_PLAIN_ADVICE = "perhaps it speaks TLS: --tls, or --ca-file"
+_SECURE_ADVICE = "perhaps it wants a client certificate: --cert-file and --key-file"
+_CLOSED = ("error reading server preface", "connection reset by peer", "broken pipe")
 
 Names = Annotated[list[str] | None, typer.Argument(help="Scenarios, by name.", show_default=" ".join(USUAL))]
 List = Annotated[bool, typer.Option("--list", help="Show the scenarios and exit.")]
@@ -24,9 +47,11 @@ File = Annotated[Path, typer.Option("--scenarios", help="A file of scenarios.", 
 Concurrency = Annotated[int, typer.Option("-c", "--concurrency", min=1, help="Calls at once.")]
 Total = Annotated[int, typer.Option("-n", "--total", min=1, help="Calls of each scenario.")]
 Rate = Annotated[int, typer.Option(min=0, help="Calls a second, whatever the answers do; 0: as fast as they end.")]
-CertFile = Annotated[str, typer.Option(help="Present this client certificate.")]
+CertFile = Annotated[str, typer.Option(help="Use TLS and present this client certificate.")]
 KeyFile = Annotated[str, typer.Option(help="Its key.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]
+ServerName = Annotated[str, typer.Option(help="Use TLS; the name in the server's certificate, if not the target's.")]
+SkipVerify = Annotated[bool, typer.Option("--skip-verify", help="Use TLS and believe any certificate.")]
+Json = Annotated[bool, typer.Option("--json", help="Print ghz.json in place of tables.")]
 
 
 def ghz(
@@ -44,6 +69,9 @@ def ghz(
     ca_file: options.CaFile = "",
     cert_file: CertFile = "",
     key_file: KeyFile = "",
+    server_name: ServerName = "",
+    skip_verify: SkipVerify = False,
+    out: options.Out = options.OUT,
     as_json: Json = False,
 ) -> None:
     """Call the mesh with ghz, and show its latencies with the TTFT that it can measure.
@@ -52,48 +80,143 @@ def ghz(
     at their first token, and, of a sample, from the timing that each answer carries.
 
     Example: weft load ghz chat chat-first-token -c 50 -n 1000
+
+    Example: weft load ghz embed --target api.example.com:443 --tls --key-env API_KEY
     """
-    try:
-        known = tool.load(file)
-    except tool.WrongScenario as error:
-        raise UsageProblem(str(error)) from error
+    known = _scenarios(file)
     if show:
         consoles.out().print(_listing(known))
         return
-    wanted = names or [name for name in USUAL if name in known] or list(known)
-    if unknown := [name for name in wanted if name not in known]:
-        raise UsageProblem(f"no scenario is called {', '.join(unknown)}: there are {', '.join(known)}")
-    binary = tool.find_ghz()
-    if binary is None:
-        raise Problem(tool.HOW_TO_GET)
-    found: dict[str, Calls] = {}
-    with options.aimed(
-        address,
-        start,
-        model="",
-        headers=header or (),
-        key_env=key_env,
-        tls=tls,
-        ca_file=ca_file,
-        timeout_s=1.0,
-    ) as aim:
-        access = Access(dict(aim.target.headers), tls, ca_file, cert_file, key_file)
+    wanted = _wanted(names, known)
+    access = _access(Access({}, tls, ca_file, cert_file, key_file, server_name, skip_verify), start)
+    try:
+        binary = tool.find_ghz()
+        about = {"path": binary, "version": tool.version(binary)}
+    except tool.GhzFailed as error:
+        raise Problem(str(error)) from error
+    consoles.notes().print(f"ghz is {binary} ({about['version']})", style="dim", soft_wrap=True)
+    began_s, found, problem = time.time(), dict[str, Calls](), ""
+    with (
+        _stoppable(),
+        options.aimed(
+            address,
+            start,
+            model="",
+            headers=header or (),
+            key_env=key_env,
+            tls=tls,
+            ca_file=ca_file,
+            timeout_s=1.0,
+        ) as aim,
+    ):
+        access = replace(access, metadata=dict(aim.target.headers))
         for name in wanted:
             with consoles.notes().status(f"{name}: {total} calls, {concurrency} at once"):
                 try:
-                    calls = tool.run(binary, known[name], aim.target.authority, concurrency, total, rate, access)
+                    found[name] = tool.run(binary, known[name], aim.target.authority, concurrency, total, rate, access)
                 except tool.GhzFailed as error:
-                    raise Problem(f"{name}: {error}") from error
-            found[name] = calls
-    if as_json:
-        typer.echo(json.dumps({name: asdict(calls) for name, calls in found.items()}))
-    else:
-        _show(found, known, concurrency)
-    if failed := {name: dict(calls.failed) for name, calls in found.items() if calls.failed}:
-        words = "; ".join(
-            f"{name}: {status} {count}" for name, all_ in failed.items() for status, count in all_.items()
-        )
+                    problem = f"{name}: {error}"
+                    break
+            if found[name].interrupted:
+                break
+        target = aim.target.authority
+    if found:
+        load = {"concurrency": concurrency, "total": total, "rate": rate}
+        if not as_json:
+            _show(found, known, concurrency)
+        _leave(options.folder(out, "ghz"), _content(found, known, target, began_s, about | load), as_json)
+    if problem:
+        raise Problem(problem)
+    if any(calls.interrupted for calls in found.values()):
+        raise Problem("stopped: the figures are of the calls until then", exit_code=INTERRUPTED)
+    if words := "; ".join(_failures(found, target, secure=access.secure)):
         raise Problem(f"calls failed: {words}")
+
+
+def _scenarios(file: Path) -> Mapping[str, GhzScenario]:
+    try:
+        return tool.load(file)
+    except tool.WrongScenario as error:
+        raise UsageProblem(str(error)) from error
+
+
+def _wanted(names: Sequence[str] | None, known: Mapping[str, GhzScenario]) -> Sequence[str]:
+    wanted = names or [name for name in USUAL if name in known] or list(known)
+    if unknown := [name for name in wanted if name not in known]:
+        raise UsageProblem(f"no scenario is called {', '.join(unknown)}: there are {', '.join(known)}")
+    if not wanted:
+        raise UsageProblem("the file of scenarios has none")
+    return list(dict.fromkeys(wanted))
+
+
+def _access(access: Access, start: str) -> Access:
+    if start and access.secure:
+        raise UsageProblem("--start: the mesh that is started speaks no TLS, so leave the options for TLS out")
+    try:
+        access.check()
+    except WrongAccess as error:
+        raise UsageProblem(str(error)) from error
+    return access
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM and SIGHUP stop the calls as Ctrl-C does, so that what was measured is left and a mesh is stopped."""
+    before = {one: signal.signal(one, signal.default_int_handler) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number_, handler in before.items():
+            signal.signal(number_, handler)
+
+
+def _content(
+    found: Mapping[str, Calls],
+    known: Mapping[str, GhzScenario],
+    target: str,
+    began_s: float,
+    ghz_: Mapping[str, Any],
+) -> dict[str, Any]:
+    return {
+        "schema": results.SCHEMA,
+        "command": results.command_line(sys.argv[1:]),
+        "weft": version("weft"),
+        "commit": results.commit(),
+        "began_at": datetime.fromtimestamp(began_s, UTC).isoformat(timespec="seconds"),
+        "target": target,
+        "machine": results.machine(),
+        "ghz": dict(ghz_),
+        "scenarios": {name: {"call": known[name].call} | _figures(calls) for name, calls in found.items()},
+    }
+
+
+def _figures(calls: Calls) -> dict[str, Any]:
+    return asdict(calls) | {
+        "latency_ms": {f"p{share}": round(ms, 3) for share, ms in calls.latency_ms.items()},
+        "ttft_ms": [round(ms, 3) for ms in calls.ttft_ms],
+    }
+
+
+def _leave(folder: Path, content: Mapping[str, Any], as_json: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE).write_text(json.dumps(content, indent=1) + "\n")
+    if as_json:
+        typer.echo(json.dumps(content))
+    else:
+        consoles.out().print(f"{folder / FILE}", style="dim", soft_wrap=True)
+
+
+def _failures(found: Mapping[str, Calls], target: str, *, secure: bool) -> Iterator[str]:
+    for name, calls in found.items():
+        if not calls.count:
+            yield f"{name}: ghz made no call to {target}"
+        for status, count in calls.failed.items():
+            words = calls.errors.get(status, "")
+            advices = (*_ADVICE, *((mark, _SECURE_ADVICE if secure else _PLAIN_ADVICE) for mark in _CLOSED))
+            advice = next((advice for mark, advice in advices if mark in f"{status} {words}"), "")
+            yield ": ".join(part for part in (name, f"{status} {count} of {calls.count}", words) if part) + (
+                f" ({advice})" if advice else ""
+            )
 
 
 def _listing(known: Mapping[str, GhzScenario]) -> Table:
@@ -106,25 +229,31 @@ def _listing(known: Mapping[str, GhzScenario]) -> Table:
 
 
 def _show(found: Mapping[str, Calls], known: Mapping[str, GhzScenario], concurrency: int) -> None:
-    table = Table(title=f"as ghz sees it, {concurrency} calls at once; times in ms", title_justify="left")
-    for column in (
-        "scenario",
-        "calls",
-        "failed",
-        "calls/s",
-        "average",
-        *(f"p{share}" for share in tool.SHARES),
-        "TTFT",
-    ):
-        table.add_column(column, justify="left" if column == "scenario" else "right")
-    for name, calls in found.items():
-        shares = [number(calls.latency_ms[s]) if s in calls.latency_ms else "–" for s in tool.SHARES]
-        carried = calls.carried_p50_ms
-        ttft = "the call" if known[name].ttft else "" if carried is None else f"{number(carried)} carried"
-        cells = (str(calls.count), str(sum(calls.failed.values())), f"{calls.per_s:.1f}", number(calls.average_ms))
-        table.add_row(name, *cells, *shares, ttft)
+    shares = [f"p{share}" for share in tool.SHARES]
     console = consoles.out()
+    table = _table(f"as ghz sees it, {concurrency} calls at once; times in ms", "calls", "failed", "calls/s", *shares)
+    for name, calls in found.items():
+        counts = (str(calls.count), str(sum(calls.failed.values())), f"{calls.per_s:.1f}")
+        table.add_row(name, *counts, *_latencies(calls))
     console.print(table)
-    console.print(
-        "carried: the median TTFT that the router measured itself and wrote into a sample of the answers", style="dim"
-    )
+    table = _table("TTFT in ms", *shares, "measured by")
+    for name, calls in found.items():
+        if known[name].ttft:
+            table.add_row(name, *_latencies(calls), "ghz: the whole call")
+        if calls.ttft_ms:
+            carried = (number(calls.carried_ms(share)) for share in tool.SHARES)
+            table.add_row(name, *carried, f"the router: {len(calls.ttft_ms)} answers carried it")
+    if table.row_count:
+        console.print(table)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("scenario")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "measured by" else "right")
+    return table
+
+
+def _latencies(calls: Calls) -> list[str]:
+    return [number(calls.latency_ms[share]) if share in calls.latency_ms else "–" for share in tool.SHARES]
