@@ -104,7 +104,7 @@ def triton_server(folder: Path, *, context_tokens: int) -> Iterator[TritonServer
         # Other weights altogether, which the model answers with where a request names an adapter.
         adapters = dict(zip(ADAPTERS, others, strict=True))
         repository = write_repository(folder / "models", model, context_tokens=context_tokens, adapters=adapters)
-        server = TritonServer(repository, folder / "triton.log", free_port(), free_port(), free_port())
+        server = TritonServer(repository, folder / "triton.log")
         stack.callback(server.close)
         server.start()
         server.wait_ready()

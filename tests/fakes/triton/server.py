@@ -29,8 +29,19 @@ _MODELS = Path(__file__).parent / "models"
 
 def free_port() -> int:
     """A port that nobody listens on now; Triton cannot choose one and tell it."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    with held_port() as held:
+        return int(held.getsockname()[1])
+
+
+def held_port() -> socket.socket:
+    """A port that no other process is given while the socket is open; Triton can listen on it all the same.
+
+    Without it another test could take the port before Triton starts, or while it is down between two starts.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 def environment() -> Path:
@@ -86,14 +97,27 @@ def write_embeddings(folder: Path, name: str, *, batch: int = 0, data_type: str 
 
 @dataclass(slots=True)
 class TritonServer:
-    """One process with three ports, which it keeps when it is started again."""
+    """One process with three ports, which it keeps when it is started again. Whoever makes it calls `close`."""
 
     repository: Path
     log: Path
-    grpc_port: int = field(default_factory=free_port)
-    http_port: int = field(default_factory=free_port)
-    metrics_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    _held: list[socket.socket] = field(default_factory=lambda: [held_port() for _ in range(3)])
+
+    @property
+    def grpc_port(self) -> int:
+        """Where its gRPC server listens."""
+        return int(self._held[0].getsockname()[1])
+
+    @property
+    def http_port(self) -> int:
+        """Where its HTTP server listens."""
+        return int(self._held[1].getsockname()[1])
+
+    @property
+    def metrics_port(self) -> int:
+        """Where its metrics are."""
+        return int(self._held[2].getsockname()[1])
 
     @property
     def url(self) -> str:
@@ -184,7 +208,14 @@ class TritonServer:
             self.process = None
 
     def close(self) -> None:
-        """Ends it in order, or at once where it does not."""
+        """Ends it in order, or at once where it does not, and lets its ports go."""
+        try:
+            self._end()
+        finally:
+            for held in self._held:
+                held.close()
+
+    def _end(self) -> None:
         if self.process is None:
             return
         self.process.terminate()

@@ -290,7 +290,8 @@ class TritonEngine:
                 # A server that is busy answers late, and all the while its streams go on.
                 broken = "" if self._heard_s > asked_s else str(error)
             silent = bool(self._running) and asked_s - self._heard_s > SILENCE_S
-            if not broken and (self._dead or silent):
+            # Its model may have died while Triton itself was away or late, and nothing runs then that could tell.
+            if not broken and (self._dead or self._broken or silent):
                 await self._probe()
             self.turned(broken or self._dead)
 

@@ -249,7 +249,7 @@ async def test_others_requests_are_in_the_readings(opener: Opener, triton: Trito
 
 
 async def broken(engine: object, *, is_so: bool) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while bool(engine.load().broken) is not is_so:  # type: ignore[attr-defined]  # any engine
             await asyncio.sleep(0.02)
 
@@ -286,7 +286,10 @@ async def test_the_models_own_process_dies(own_triton: TritonServer) -> None:
         own_triton.kill_models()
         (got,) = await sink.ended(9001)
         assert (got.error.reason, got.error.code.name) == ("ENGINE_BROKEN", "UNAVAILABLE")
-        assert "has died" in engine.load().broken
+        # On a busy machine Triton may first be too late to answer, and that ends the request before its death is known.
+        async with asyncio.timeout(60):
+            while "has died" not in engine.load().broken:
+                await asyncio.sleep(0.02)
         await engine.ask()
         assert engine.load().broken, "Triton's word alone is not enough"
         own_triton.kill()
