@@ -2,13 +2,18 @@
 
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
+from services.kit.plain_text import is_in_the_open
+from services.kit.settings.engines.headers import Key
 from services.kit.settings.shared import Section
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
 _NEEDED = {"folder": "path", "gguf": "path", "tei": "url", "openai": "url", "triton": "url"}
+# Kinds that send a key.
+_WITH_KEY = ("tei", "openai")
 
 
 class EmbeddingModelSettings(Section):
@@ -41,7 +46,10 @@ class EmbeddingModelSettings(Section):
     remote_name: str = Field(
         default="", max_length=256, description="The model's name at the server; empty: the same, or its only one."
     )
-    api_key: SecretStr = Field(default=SecretStr(""), description="Sent as a bearer token; never logged.")
+    api_key: Key = Field(default=SecretStr(""), description="Sent as a bearer token; never logged.")
+    allow_plain_text: bool = Field(
+        default=False, description="Send api_key to other machines over http too, where others can read it."
+    )
     ca_file: Path | None = Field(default=None, description="Certificates to trust instead of the system's.")
     tls: bool = Field(default=False, description="Kind triton: speak TLS.")
     dimensions: int = Field(
@@ -64,6 +72,16 @@ class EmbeddingModelSettings(Section):
         needed = _NEEDED.get(self.kind)
         if needed and not getattr(self, needed):
             raise ValueError(f"a model of kind {self.kind} needs {needed}")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_its_key(self) -> Self:
+        has_key = bool(self.api_key.get_secret_value()) or "@" in urlsplit(self.url).netloc
+        if self.kind in _WITH_KEY and has_key and not self.allow_plain_text and is_in_the_open(self.url):
+            raise ValueError(
+                "its key would go to the server in plain text, where others can read it: set an https address in url, "
+                "take the key out, or set allow_plain_text on a network that you trust"
+            )
         return self
 
 

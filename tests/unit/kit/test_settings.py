@@ -108,3 +108,32 @@ def test_no_message_repeats_a_secret(engine: dict[str, object]) -> None:
 def test_names_of_adapters_are_bounded(worker: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="adapters"):
         load_settings(worker=worker)
+
+
+REMOTE = {"kind": "openai", "url": "http://gpu-1:8000/v1", "api_key": "s3cret"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param({}, "allow_plain_text", id="key"),
+        pytest.param({"kind": "tei"}, "allow_plain_text", id="another-kind"),
+        pytest.param({"api_key": "", "url": "http://me:s3cret@gpu-1/v1"}, "allow_plain_text", id="key-in-url"),
+        pytest.param({"url": "http://127.0.0.1.example.org"}, "allow_plain_text", id="looks-like-loopback"),
+        pytest.param({"api_key": "s3cret\n"}, "printable ASCII", id="line-break"),
+        pytest.param({"allow_plain_text": True}, "", id="allowed"),
+        pytest.param({"url": "https://gpu-1/v1"}, "", id="tls"),
+        pytest.param({"url": "http://[::1]:8000"}, "", id="loopback"),
+        pytest.param({"api_key": ""}, "", id="no-key"),
+    ],
+)
+def test_an_embedding_servers_key_stays_private(change: dict[str, object], said: str) -> None:
+    models = {"e5": REMOTE | change}
+    if not said:
+        assert load_settings(embedder={"models": models}).embedder.models["e5"].url
+        return
+    with pytest.raises(SettingsError) as caught:
+        load_settings(embedder={"models": models})
+    assert "embedder.models.e5" in str(caught.value)
+    assert said in str(caught.value)
+    assert "s3cret" not in str(caught.value)

@@ -89,6 +89,14 @@ async def test_adapters(tiny_gguf: Path, tmp_path: Path) -> None:
     assert len({tuple(ids) for ids in together}) == 3
 
 
+async def test_an_adapter_named_like_the_model_is_refused(tiny_gguf: Path, tmp_path: Path) -> None:
+    """It would never be applied, since its name asks for the model."""
+    adapters = {tiny_gguf.stem: str(write_tiny_lora(tmp_path / "a.gguf", 0))}
+    with pytest.raises(ModelError, match=rf"worker\.llamacpp\.adapters.*'{tiny_gguf.stem}'.*worker\.model_name"):
+        async with opened(tiny_gguf, adapters=adapters):
+            await asyncio.sleep(0)
+
+
 async def test_an_adapter_that_is_not_there_is_named(tiny_gguf: Path) -> None:
     with pytest.raises(ModelError, match=r"no\.gguf"):
         async with opened(tiny_gguf, adapters={"a": "no.gguf"}):

@@ -80,6 +80,30 @@ async def test_the_key_and_more_headers_are_sent(upstream: FakeUpstream) -> None
     assert (headers["authorization"], headers["x-tenant"]) == ("Bearer s3cret", "a")
 
 
+@pytest.mark.parametrize("url", ["http://gpu-1.invalid:8000", "http://127.0.0.1.invalid:8000/v1"])
+@pytest.mark.parametrize(
+    ("secrets", "named"),
+    [
+        pytest.param({"api_key": "s3cret"}, "worker.openai.api_key would", id="key"),
+        pytest.param({"headers": {"X-Key": "s3cret"}}, "worker.openai.headers would", id="headers"),
+        pytest.param({"api_key": "s3cret", "headers": {"X-A": "b"}}, "worker.openai.api_key and headers", id="both"),
+    ],
+)
+async def test_no_key_goes_to_another_machine_in_plain_text(url: str, secrets: dict[str, Any], named: str) -> None:
+    async def start(**more: Any) -> str:
+        mine = OpenAISettings(base_url=url, start_limit_s=0.0, **secrets, **more)
+        with pytest.raises(UpstreamError) as caught:
+            async with open_openai(WorkerSettings(engine="openai", openai=mine), Sink()):
+                pass
+        assert "s3cret" not in caught.value.message
+        return caught.value.message
+
+    refused = await start()
+    assert named in refused
+    assert "allow_plain_text" in refused
+    assert "cannot be reached" in await start(allow_plain_text=True)
+
+
 async def test_a_resumed_chat_goes_on_after_its_text(upstream: FakeUpstream) -> None:
     upstream.answers[CHATS] = stream_answer(
         {"choices": [{"index": 0, "delta": {"content": "there", "reasoning_content": "hm"}}]},

@@ -21,6 +21,10 @@ class OpenAISettings(Section):
     model: str = Field(default="", max_length=256, description="Its name for the model; empty: the only one it has.")
     api_key: Key = Field(default=SecretStr(""), description="Sent as a bearer token; never logged.")
     headers: Headers = Field(default_factory=dict, description="More headers for every request.")
+    allow_plain_text: bool = Field(
+        default=False,
+        description="Send api_key and headers to other machines over http too, where others can read them.",
+    )
     dialect: Literal["auto", "vllm", "llamacpp", "sglang", "plain"] = Field(
         default="auto", description="What the server is; auto asks it. Only vllm gives token ids and exact resume."
     )

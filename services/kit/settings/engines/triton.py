@@ -27,7 +27,11 @@ class TritonSettings(Section):
     cert_file: Path | None = Field(default=None, description="The worker's own certificate, where Triton asks for it.")
     key_file: Path | None = Field(default=None, description="The key of that certificate.")
     headers: Headers = Field(
-        default_factory=dict, description="Sent with each call, such as an authorization; over TLS alone, or loopback."
+        default_factory=dict,
+        description="Sent with each call, such as an authorization; over TLS alone, or to this machine.",
+    )
+    allow_plain_text: bool = Field(
+        default=False, description="Send headers to other machines without TLS too, where others can read them."
     )
     ready_timeout_s: float = Field(
         default=60.0, ge=0.0, description="How long it waits at its start for Triton and the model to be ready."

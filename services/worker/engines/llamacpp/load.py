@@ -16,6 +16,7 @@ from services.worker.engines.http import HttpClient
 from services.worker.engines.llamacpp.engine import LlamaCppEngine
 from services.worker.engines.llamacpp.gguf import ModelError, read_head
 from services.worker.engines.llamacpp.wire import to_refusal
+from services.worker.engines.names import name_clash
 from services.worker.ports import About, Sink
 
 MAX_RUNNING = 4
@@ -51,6 +52,8 @@ async def open_llamacpp(settings: WorkerSettings, sink: Sink) -> AsyncIterator[L
         adapters=tuple(settings.llamacpp.adapters),
         longest_step_s=settings.llamacpp.longest_step_s if on_cpu else 0.0,
     )
+    if clash := name_clash(about.model, about.adapters, "worker.llamacpp.adapters"):
+        raise ModelError(clash)
     key = secrets.token_urlsafe(32)
     params = _params(settings, path, about, key, on_cpu=on_cpu)
     server, client = await _started(params, path, key)

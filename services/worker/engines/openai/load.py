@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import structlog
+from pydantic import SecretStr
 
 from services.kit.errors import Unavailable
+from services.kit.plain_text import is_in_the_open
 from services.kit.settings.engines.openai import OpenAISettings
 from services.kit.settings.worker import WorkerSettings
 from services.worker.engines.grammar import StructureCheck
 from services.worker.engines.http import HttpClient
+from services.worker.engines.names import name_clash
 from services.worker.engines.openai.engine import OpenAIEngine
 from services.worker.engines.openai.probe import Upstream, probe
 from services.worker.engines.openai.refusal import UpstreamError, to_refusal
@@ -32,11 +35,15 @@ async def open_openai(settings: WorkerSettings, sink: Sink) -> AsyncIterator[Ope
     The upstream is not this worker's: it runs on when the worker stops.
     """
     mine = settings.openai
+    _check_privacy(mine)
     # What it is, is asked without kept connections; for the work itself its dialect decides.
     upstream = await _find(_client(mine, keep=False), settings)
+    about = _about(settings, upstream)
+    if clash := name_clash(about.model, about.adapters, f"the upstream {mine.base_url}"):
+        raise UpstreamError(clash)
     client = _client(mine, keep=upstream.dialect.keep_connections)
     engine = OpenAIEngine(
-        _about(settings, upstream),
+        about,
         client,
         _route(client, upstream, mine),
         mine.silence_limit_s,
@@ -85,6 +92,21 @@ async def _find(client: HttpClient, settings: WorkerSettings) -> Upstream:
         else:
             log.info("upstream found", dialect=upstream.dialect.name, model=upstream.model)
             return upstream
+
+
+def _check_privacy(mine: OpenAISettings) -> None:
+    """Raises UpstreamError where others could read what lets this worker in."""
+    secrets = [name for name in ("api_key", "headers") if _is_set(getattr(mine, name))]
+    if secrets and not mine.allow_plain_text and is_in_the_open(mine.base_url):
+        raise UpstreamError(
+            f"worker.openai.{' and '.join(secrets)} would go to {mine.base_url} in plain text, where others can read "
+            "them: set an https address in worker.openai.base_url, take them out, or set "
+            "worker.openai.allow_plain_text on a network that you trust"
+        )
+
+
+def _is_set(value: SecretStr | dict[str, str]) -> bool:
+    return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
 
 
 def _client(mine: OpenAISettings, *, keep: bool) -> HttpClient:

@@ -11,6 +11,7 @@ import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
 from services.kit.cancellation import heed_cancellation
+from services.kit.plain_text import is_in_the_open
 from services.kit.settings.engines.triton import TritonSettings
 from services.worker.engines.triton.contract import Contract, read_contract
 from services.worker.engines.triton.failures import TritonError
@@ -28,7 +29,6 @@ _OPTIONS = [
     # Another engine to the same address has a connection of its own.
     ("grpc.use_local_subchannel_pool", 1),
 ]
-_LOOPBACK = ("127.", "localhost:", "[::1]:")
 
 
 class StreamError(Exception):
@@ -135,9 +135,10 @@ async def connect(settings: TritonSettings) -> AsyncIterator[TritonClient]:
             f"worker.triton.url is {settings.url!r} and has to be host:port of Triton's gRPC server, "
             "such as 127.0.0.1:8001"
         )
-    if settings.headers and not settings.tls and not settings.url.startswith(_LOOPBACK):
+    if settings.headers and not settings.tls and not settings.allow_plain_text and is_in_the_open(settings.url):
         raise TritonError(
-            f"worker.triton.headers would go to {settings.url} in plain text: set worker.triton.tls, or take them out"
+            f"worker.triton.headers would go to {settings.url} in plain text, where others can read them: "
+            "set worker.triton.tls, take them out, or set worker.triton.allow_plain_text on a network that you trust"
         )
     client = triton.InferenceServerClient(settings.url, creds=_credentials(settings), channel_args=_OPTIONS)
     try:

@@ -9,6 +9,7 @@ import structlog
 from services.kit.clock import monotonic_s
 from services.kit.settings.engines.triton import TritonSettings
 from services.kit.settings.worker import WorkerSettings
+from services.worker.engines.names import name_clash
 from services.worker.engines.triton.client import NotThere, TritonClient, connect
 from services.worker.engines.triton.contract import Contract
 from services.worker.engines.triton.engine import TritonEngine
@@ -34,6 +35,8 @@ async def open_triton(settings: WorkerSettings, sink: Sink) -> AsyncIterator[Tri
     async with connect(mine) as client:
         contract = await _find(client, mine)
         about = _about(settings, contract, prompts)
+        if clash := name_clash(about.model, about.adapters, "worker.triton.adapters"):
+            raise TritonError(clash)
         engine = TritonEngine(about, contract, client, prompts, mine.structure, sink, max_waiting=settings.max_waiting)
         watches = [asyncio.create_task(watch(engine))]
         if mine.metrics_url:

@@ -34,7 +34,21 @@ async def check(server: TritonServer, kind: type[TritonError], *says: str, **set
         pytest.param({"cert_file": Path("/x")}, ("set worker.triton.tls",), id="certificate-without-tls"),
         pytest.param({"tls": True, "cert_file": Path("/x")}, ("go together",), id="certificate-without-key"),
         pytest.param(
+            {"adapters": ["a", "vllm_model"]}, ("worker.triton.adapters", "worker.model_name"), id="adapter-like-model"
+        ),
+        pytest.param({"adapters": ["a"], "model_name": "a"}, ("'a'", "worker.model_name"), id="model-like-adapter"),
+        pytest.param(
             {"url": "triton.example:8001", "headers": {"authorization": "x"}}, ("plain text",), id="secret-in-the-open"
+        ),
+        pytest.param(
+            {"url": "127.0.0.1.invalid:8001", "headers": {"authorization": "x"}},
+            ("plain text", "worker.triton.allow_plain_text"),
+            id="looks-like-loopback",
+        ),
+        pytest.param(
+            {"url": "triton.invalid:8001", "headers": {"authorization": "x"}, "allow_plain_text": True},
+            ("cannot be reached",),
+            id="allowed-in-the-open",
         ),
     ],
 )
