@@ -95,8 +95,8 @@ def _openai_llamacpp(folder: Path) -> Iterator[Launch]:
 
 @contextmanager
 def _openai_vllm(folder: Path) -> Iterator[Launch]:
-    with vllm_server(folder, slots=MAX_RUNNING, context_tokens=CONTEXT_TOKENS) as url:
-        yield _main(engine="openai", openai={"base_url": url})
+    with vllm_server(folder, slots=MAX_RUNNING, context_tokens=CONTEXT_TOKENS, threads=1) as url:
+        yield _main(engine="openai", openai={"base_url": url, "exact": True})
 
 
 @contextmanager

@@ -13,7 +13,19 @@ from services.kit.settings.worker import WorkerSettings
 from services.worker.engines.openai.engine import OpenAIEngine
 from services.worker.engines.openai.load import open_openai
 from services.worker.engines.openai.refusal import UpstreamError
-from services.worker.ports import Conversation, Form, Message, Reason, Rendered, Role, Sampling, Step, Structure, Work
+from services.worker.ports import (
+    Conversation,
+    Form,
+    Message,
+    Reason,
+    Rendered,
+    Role,
+    Sampling,
+    Step,
+    Structure,
+    Tokenised,
+    Work,
+)
 from tests.fakes.openai_server import Answer, FakeUpstream, fake_upstream, json_answer, stream_answer, text_event
 from tests.unit.worker.collector import Collector
 from tests.unit.worker.resume import run
@@ -102,6 +114,50 @@ async def test_no_key_goes_to_another_machine_in_plain_text(url: str, secrets: d
     assert named in refused
     assert "allow_plain_text" in refused
     assert "cannot be reached" in await start(allow_plain_text=True)
+
+
+def as_vllm(upstream: FakeUpstream, *adapters: str) -> None:
+    """It answers as `vllm serve` does to whoever asks what it is."""
+    cards: list[dict[str, Any]] = [{"id": "fake", "owned_by": "vllm", "max_model_len": 512}]
+    cards += [{"id": name, "owned_by": "vllm", "parent": "fake"} for name in adapters]
+    upstream.answers |= {
+        "/v1/models": json_answer({"data": cards}),
+        "/tokenize": json_answer({"tokens": [1, 2, 3], "token_strs": ["a", "b", "c"]}),
+        "/detokenize": json_answer({"prompt": "abc"}),
+        COMPLETIONS: json_answer({"choices": [{"text": "a", "token_ids": [1]}]}),
+        "/health": json_answer({}),
+    }
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["half-precision", "float32"])
+async def test_vllm_promises_what_the_settings_say_of_its_precision(upstream: FakeUpstream, exact: bool) -> None:
+    """It cannot be asked; and no server's noise is keyed by the place, whatever the precision."""
+    as_vllm(upstream)
+    async with opened(upstream, exact=exact) as (engine, _):
+        about = engine.about
+    assert about.exact_resume is exact
+    assert about.tokenizer_fingerprint.startswith("vllm:")
+    assert not (about.text_only or about.position_keyed_sampling or about.replays_penalties or about.replays_structure)
+
+
+async def test_a_seeded_answer_goes_on_whatever_its_seed(upstream: FakeUpstream) -> None:
+    """A seed beyond 64 bits would be refused, and the answer with it that the client has begun to read."""
+    as_vllm(upstream)
+    async with opened(upstream) as (engine, sink):
+        event = {"choices": [{"index": 0, "text": "b", "token_ids": [2], "finish_reason": "length"}]}
+        upstream.answers[COMPLETIONS] = stream_answer(event, "[DONE]")
+        got = await run(engine, sink, Tokenised((1, 2)), Sampling(seed=2**63 - 1, max_tokens=4), resume=(1, 1, 3))
+    assert got.finish.completion_tokens == 4
+    body = upstream.bodies(COMPLETIONS)[-1]
+    assert (body["prompt"], body["seed"], body["max_tokens"]) == ([1, 2, 1, 1, 3], 2, 1)
+
+
+async def test_a_name_that_asks_for_an_adapter_is_not_the_models(upstream: FakeUpstream) -> None:
+    as_vllm(upstream, "a", "b")
+    mine = OpenAISettings(base_url=upstream.url, start_limit_s=0.0)
+    with pytest.raises(UpstreamError, match=r"an adapter 'b'.*worker\.model_name"):
+        async with open_openai(WorkerSettings(engine="openai", openai=mine, model_name="b"), Sink()):
+            pass
 
 
 async def test_a_resumed_chat_goes_on_after_its_text(upstream: FakeUpstream) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from services.kit.errors import InvalidArgument
+from services.worker.engines.limits import SEED_LIMIT
 from services.worker.engines.openai.body import sampling_fields
 from services.worker.engines.openai.dialect import LLAMACPP, PLAIN, SGLANG, VLLM, Dialect
 from services.worker.engines.openai.refusal import to_refusal
@@ -25,6 +26,9 @@ GRAMMAR = Structure(Form.GRAMMAR, 'root ::= "a"')
         pytest.param(VLLM, Sampling(), 0, {}, id="the-server's-defaults"),
         pytest.param(VLLM, Sampling(temperature=0.0, top_p=0.5), 0, {"temperature": 0.0, "top_p": 0.5}, id="values"),
         pytest.param(VLLM, Sampling(seed=7), 5, {"seed": 12}, id="the-seed-moves-with-the-place"),
+        pytest.param(VLLM, Sampling(seed=SEED_LIMIT - 1), 5, {"seed": 4}, id="the-seed-stays-in-range"),
+        pytest.param(PLAIN, Sampling(seed=SEED_LIMIT - 1), 1, {"seed": 0}, id="for-any-server"),
+        pytest.param(VLLM, Sampling(seed=-6), 5, {"seed": SEED_LIMIT - 1}, id="vllm-reads-minus-one-as-no-seed"),
         pytest.param(VLLM, Sampling(repetition_penalty=1.2), 0, {"repetition_penalty": 1.2}, id="penalty"),
         pytest.param(
             LLAMACPP,

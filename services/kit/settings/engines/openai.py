@@ -26,7 +26,11 @@ class OpenAISettings(Section):
         description="Send api_key and headers to other machines over http too, where others can read them.",
     )
     dialect: Literal["auto", "vllm", "llamacpp", "sglang", "plain"] = Field(
-        default="auto", description="What the server is; auto asks it. Only vllm gives token ids and exact resume."
+        default="auto", description="What the server is; auto asks it. Only vllm gives token ids."
+    )
+    exact: bool = Field(
+        default=False,
+        description="Dialect vllm: it computes in float32 or with VLLM_BATCH_INVARIANT=1, so that greedy resume is exact.",
     )
     continues: bool = Field(
         default=False,

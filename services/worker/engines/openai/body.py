@@ -6,6 +6,7 @@ from typing import Any
 
 from services.kit.errors import InvalidArgument
 from services.worker.engines import grammar
+from services.worker.engines.limits import SEED_LIMIT, seed_at
 from services.worker.engines.openai.dialect import LLAMACPP, PLAIN, SGLANG, Dialect
 from services.worker.ports import Form, Sampling, Structure
 
@@ -14,16 +15,12 @@ _RANDOM_SEED = 0xFFFFFFFF
 
 
 def sampling_fields(sampling: Sampling, dialect: Dialect, done: int, *, chat: bool) -> dict[str, Any]:
-    """`done` tokens of the answer are resumed.
-
-    A server's noise begins anew at each call: so the seed moves with the place in the answer, lest the same noise come
-    twice.
-    """
+    """`done` tokens of the answer are resumed."""
     fields: dict[str, Any] = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
-        "seed": None if sampling.seed is None else sampling.seed + done,
+        "seed": seed_at(sampling.seed, done, _RANDOM_SEED if dialect is LLAMACPP else SEED_LIMIT),
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "repetition_penalty": sampling.repetition_penalty,
@@ -31,8 +28,6 @@ def sampling_fields(sampling: Sampling, dialect: Dialect, done: int, *, chat: bo
     if dialect is LLAMACPP:
         # Keeping all tokens is what the contract's defaults say; llama.cpp's own would not.
         fields |= {"top_k": sampling.top_k or 0, "min_p": 0.0, "repeat_penalty": fields.pop("repetition_penalty")}
-        if sampling.seed is not None:
-            fields["seed"] = (sampling.seed + done) % _RANDOM_SEED
         if sampling.logprobs is not None:
             # With none it would give none of the token itself either.
             fields["logprobs"] = max(1, sampling.logprobs)

@@ -22,7 +22,7 @@ class Dialect:
     health: str
     gauges: Gauges
     token_ids: bool = False
-    """It gives the ids of its tokens and takes ids as a prompt, so that a greedy answer goes on exactly."""
+    """It gives the ids of its tokens and takes ids as a prompt, so that an answer goes on from exactly its tokens."""
     continues: bool = False
     """It can go on with an answer that the prompt holds already."""
     replays_penalties: bool = False

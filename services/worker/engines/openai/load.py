@@ -151,7 +151,8 @@ def _about(settings: WorkerSettings, upstream: Upstream) -> About:
         max_running=upstream.max_running,
         context_tokens=upstream.context_tokens,
         tokenizer_fingerprint=upstream.fingerprint,
-        exact_resume=dialect.token_ids,
+        # By ids alone it is not: in half precision a token's logits differ with how it came into the cache.
+        exact_resume=dialect.token_ids and settings.openai.exact,
         logprobs=True,
         replays_penalties=dialect.replays_penalties,
         longest_step_s=settings.openai.longest_step_s,

@@ -8,13 +8,12 @@ import numpy as np
 import tritonclient.grpc as triton
 
 from services.kit.errors import Unavailable
+from services.worker.engines.limits import seed_at
 from services.worker.engines.triton.contract import Contract
 from services.worker.ports import Form, Logprob, Reason, Sampling, Structure
 
 # What OpenAI's interface gives where a probability is not known.
 UNKNOWN_LOGPROB = -9999.0
-# torch takes 64 bits with a sign.
-SEED_LIMIT = 1 << 63
 # vLLM's own names for why an answer ended, as the backend writes them; None while it goes on.
 _REASONS = {b"stop": Reason.STOP, b"length": Reason.LENGTH}
 _UNFINISHED = (b"None", b"")
@@ -49,17 +48,13 @@ def _tensor(contract: Contract, name: str, kind: str, value: Any) -> Any:
 
 
 def to_parameters(sampling: Sampling, max_tokens: int, resumed: int, structure_key: str, adapter: str) -> str:
-    """vLLM's SamplingParams as JSON. Stop strings are the worker's own work.
-
-    vLLM's noise begins anew with each request: so the seed moves with the place in the answer, lest the same noise
-    come twice.
-    """
+    """vLLM's SamplingParams as JSON. Stop strings are the worker's own work."""
     parameters: dict[str, Any] = {
         "max_tokens": max_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
-        "seed": None if sampling.seed is None else (sampling.seed + resumed) % SEED_LIMIT,
+        "seed": seed_at(sampling.seed, resumed),
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "repetition_penalty": sampling.repetition_penalty,

@@ -6,10 +6,10 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from services.kit.errors import Unavailable
+from services.worker.engines.limits import SEED_LIMIT
 from services.worker.engines.triton.failures import from_text
 from services.worker.engines.triton.readings import MetricsError, Reading, parse_metrics
 from services.worker.engines.triton.wire import (
-    SEED_LIMIT,
     UNKNOWN_LOGPROB,
     Chunk,
     to_chunk,
