@@ -30,7 +30,7 @@ class OpenAISettings(Section):
     )
     exact: bool = Field(
         default=False,
-        description="Dialect vllm: it computes in float32 or with VLLM_BATCH_INVARIANT=1, so that greedy resume is exact.",
+        description="Dialect vllm: it computes in float32 or with VLLM_BATCH_INVARIANT=1, so greedy resume is exact.",
     )
     continues: bool = Field(
         default=False,
