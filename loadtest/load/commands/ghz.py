@@ -94,6 +94,7 @@ def ghz(
         about = {"path": binary, "version": tool.version(binary)}
     except tool.GhzFailed as error:
         raise Problem(str(error)) from error
+    folder = options.folder(out, "ghz")
     consoles.notes().print(f"ghz is {binary} ({about['version']})", style="dim", soft_wrap=True)
     began_s, found, problem = time.time(), dict[str, Calls](), ""
     with (
@@ -124,7 +125,7 @@ def ghz(
         load = {"concurrency": concurrency, "total": total, "rate": rate}
         if not as_json:
             _show(found, known, concurrency)
-        _leave(options.folder(out, "ghz"), _content(found, known, target, began_s, about | load), as_json)
+        _leave(folder, _content(found, known, target, began_s, about | load), as_json)
     if problem:
         raise Problem(problem)
     if any(calls.interrupted for calls in found.values()):
