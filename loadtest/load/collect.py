@@ -176,7 +176,11 @@ class Collector:
             gap_s, at_s = float(gaps[worst]), record.times[worst]
         request, code = record.request, record.code
         counts = record.moves, code, record.gaps, record.repeats
-        return Life(request.due_s, record.ended_s, at_s, gap_s, *counts, tuple(record.hosts))
+        hosts = list(record.hosts)
+        if hosts and record.first_s and record.worker != hosts[-1][1]:
+            # Nobody is told that an answer went elsewhere before its first token; who ended it had it from there on.
+            hosts.append((record.first_s, record.worker))
+        return Life(request.due_s, record.ended_s, at_s, gap_s, *counts, tuple(hosts))
 
     def _timeline(self, record: Record, times: Times, counts: NDArray[np.uint32], gaps: Times) -> None:
         self.slice_at(record.request.due_s).due += 1

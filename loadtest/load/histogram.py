@@ -78,13 +78,6 @@ class Histogram:
             self._cells()[:] += other._cells()
             self._add(other.count, other._sum_us, other.max_s)
 
-    def share_within(self, seconds: float) -> float:
-        """Share of the times that are at most this; 1.0 where there is none."""
-        if not self.count:
-            return 1.0
-        micros = min(HIGHEST_US, max(LOWEST_US, round(seconds * 1e6)))
-        return float(self._cells()[: _cell(micros) + 1].sum()) / self.count
-
     def points(self) -> Iterator[tuple[float, int]]:
         """Times in seconds, each with how often it was recorded, shortest first."""
         cells = self._cells()

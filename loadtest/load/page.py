@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import repeat
 from typing import Any
 
 from loadtest.load import plots, summary
 
 WORDS = 24
-"""Longer cells of a table are words."""
+"""A column with a longer cell holds words."""
 _CSS = """
 :root { color-scheme: light; }
 body { font: 14px/1.5 system-ui, sans-serif; color: #1c2126; background: #fff; margin: 2rem auto; max-width: 58rem;
@@ -16,8 +17,8 @@ h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2r
 code { background: #f1f3f5; padding: .1rem .3rem; border-radius: 3px; overflow-wrap: anywhere; }
 table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #e3e6ea; }
-th:first-child, td:first-child, td.words { text-align: left; }
-td.words { min-width: 12rem; }
+th:first-child, td:first-child, .words { text-align: left; }
+.words { min-width: 12rem; }
 .quiet { color: #6a727b; } .bad { color: #c23b3b; }
 .tiles { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1rem 0; }
 .tile { border: 1px solid #e3e6ea; border-radius: 6px; padding: .5rem .9rem; min-width: 7.5rem; }
@@ -31,7 +32,7 @@ def page(run: Mapping[str, Any]) -> str:
     groups = [(rates[name], group) for name, group in run["groups"].items() if name in rates]
     parts = [_head(run), _tiles(run), _warnings(run)]
     parts += [_section("Latency by percentile", plots.distributions(run)), _times(run)]
-    parts += [_section("Timeline", plots.timeline(run))]
+    parts += [_section("Timeline", plots.timeline(run)), _effects(run)]
     parts += [_section("By rate", svg) for svg in (plots.by_rate(groups),) if svg]
     parts += [_section("Workers", svg) for svg in (plots.workers(run),) if svg]
     parts += [_counts(run), _phases(run), _errors(run), _about(run)]
@@ -68,12 +69,13 @@ def _rate_tile(rate_per_s: float | None, runs: Mapping[str, int] | None, what: s
     return f"{rate_per_s:.3g} requests/s", f"{what} in {runs[what]} of {sum(runs.values())} runs"
 
 
-def sweep_page(columns: Sequence[str], rows: Sequence[Sequence[str]], runs: Sequence[Mapping[str, Any]]) -> str:
+def sweep_page(runs: Sequence[Mapping[str, Any]]) -> str:
     """The page of runs with different numbers of users."""
     first = runs[0]
+    table = _table(summary.USERS_COLUMNS, [summary.users_cells(run) for run in runs])
     users = [(run["scenario"]["users"], run["whole"]) for run in runs]
     depths = plots.queue_depths([(run["name"], run) for run in runs])
-    parts = [_head({**first, "name": "By users"}), _section("Runs, times in ms", _table(columns, rows))]
+    parts = [_head({**first, "name": "By users"}), _section("Runs, times in ms", table)]
     parts += [_section("By users", plots.by_users(users)), _section("Queues over time", depths)]
     parts += [_section(run["name"], _warnings(run) + plots.timeline(run) + _errors(run)) for run in runs]
     return _document("By users", [*parts, _about(first)])
@@ -134,15 +136,16 @@ def _section(title: str, content: str) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    words = [max((len(row[at]) for row in rows), default=0) > WORDS for at in range(len(header))]
+    head = "".join(map(_cell, header, words, repeat("th")))
+    body = "".join("<tr>" + "".join(map(_cell, row, words, repeat("td"))) + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def _cell(text: str) -> str:
+def _cell(text: str, words: bool, tag: str) -> str:
     """Words are read from the left, numbers compared at the right."""
-    words = ' class="words"' if len(text) > WORDS else ""
-    return f"<td{words}>{escape(text)}</td>"
+    kind = ' class="words"' if words else ""
+    return f"<{tag}{kind}>{escape(text)}</{tag}>"
 
 
 def _times(run: Mapping[str, Any]) -> str:
@@ -176,6 +179,32 @@ def _errors(run: Mapping[str, Any]) -> str:
         if code != "OK"
     ]
     return _section("What failed", _table(("code", "answers", "for example"), rows)) if rows else ""
+
+
+def _effects(run: Mapping[str, Any]) -> str:
+    header = (
+        "fault",
+        "at s",
+        "worker",
+        "under way",
+        "moved",
+        "failed",
+        "tokens lost",
+        "repeated",
+        "longest silence, ms",
+    )
+    counts = ("under_way", "moved", "failed", "lost_tokens", "repeated_tokens")
+    rows = [
+        (
+            one["what"],
+            f"{one['at_s']:.1f}",
+            one["worker"],
+            *(str(one[key]) for key in counts),
+            summary.number(one["recovery_ms"]) if one["recovery_ms"] else "none",
+        )
+        for one in run.get("effects", ())
+    ]
+    return _section("What clients noticed of each fault", _table(header, rows)) if rows else ""
 
 
 def _about(run: Mapping[str, Any]) -> str:

@@ -90,7 +90,7 @@ def timeline(run: Run) -> str:
         for one in axes:
             _legend(one)
         axes[-1].set_xlabel("seconds")
-        axes[-1].set_xlim(left=0)
+        axes[-1].set_xlim(0.0, max(run["elapsed_s"], len(slices) * width_s, 1.0))
         _moments(axes, run)
         return _svg(figure)
 
@@ -130,7 +130,8 @@ def _moments(axes: Sequence[Axes], run: Run) -> None:
 
 
 def _word(axes: Axes, at_s: float, text: str, color: str) -> None:
-    axes.text(at_s, axes.get_ylim()[1], f" {text}", rotation=90, va="top", color=color, fontsize=7)
+    where: Any = {"rotation": 90, "va": "top", "clip_on": True, "in_layout": False}
+    axes.text(at_s, axes.get_ylim()[1], f"{text} ", color=color, fontsize=7, **where)
 
 
 def workers(run: Run) -> str:
@@ -253,13 +254,12 @@ def _from_zero(axes: Axes) -> None:
 
 def _logarithmic(axes: Axes) -> None:
     """Steps of 1, 2 and 5, of which at least two are in sight."""
-    values = [y for y in _heights(axes) if y > 0.0]
+    values = [y for y in _heights(axes) if y > 0.0] or [1.0]
     axes.set_yscale("log")
-    if values:
-        low, high = 10.0 ** math.floor(math.log10(min(values))), 10.0 ** math.ceil(math.log10(max(values)))
-        below = [low * step for step in (1, 2, 5) if low * step <= min(values)]
-        above = [high / step for step in (1, 2, 5) if high / step >= max(values)]
-        axes.set_ylim(0.95 * below[-1], 1.05 * max(above[-1], 2 * below[-1]))
+    low, high = 10.0 ** math.floor(math.log10(min(values))), 10.0 ** math.ceil(math.log10(max(values)))
+    bottom = max(low * step for step in (1, 2, 5) if low * step <= min(values))
+    top = min(high / step for step in (1, 2, 5) if high / step >= max(values))
+    axes.set_ylim(0.95 * bottom, 1.05 * max(top, 2 * bottom))
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(_PLAIN)
     axes.yaxis.set_minor_locator(NullLocator())

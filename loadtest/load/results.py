@@ -245,12 +245,14 @@ def write(folder: Path, found: Mapping[str, Any]) -> Path:
     return path
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The results in a file, or in a run's folder. Raises NoResults."""
-    file = path / FILE if path.is_dir() else path
+def read(path: Path, name: str = FILE) -> dict[str, Any]:
+    """The results in a file, or in a run's folder; `name` is the file's there. Raises NoResults."""
+    file = path / name if path.is_dir() else path
     try:
         found = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise NoResults(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise NoResults(f"{file} holds no results: {error}") from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise NoResults(f"{file} is not of schema {SCHEMA}: it was written by another version, or by something else")

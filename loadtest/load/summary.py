@@ -17,6 +17,8 @@ ROWS = (
     ("queue", "queue", "in the router's queue, as it says itself; those that waited"),
     ("longest_gap", "longest gap", "an answer's longest silence"),
 )
+_PAIRS = ("TTFT p50", "TTFT p99", "ITL p50", "ITL p99")
+USERS_COLUMNS = ("users", "failed %", *_PAIRS, "tokens/s", "answers/s", "queue, most")
 COLUMNS = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "p99.9_ms", "max_ms")
 
 
@@ -93,6 +95,15 @@ def group_cells(group: Mapping[str, Any]) -> list[str]:
     times = [number(one.get(column, 0.0)) for one in (ttft, itl) for column in ("p50_ms", "p99_ms")]
     rates = [f"{group['tokens_per_s']:,.0f}", f"{group['goodput_per_s']:g}"]
     return [f"{group['rate_per_s']:g}", f"{group['error_share'] * 100:.2f}", *times, *rates]
+
+
+def users_cells(run: Mapping[str, Any]) -> list[str]:
+    """One number of users' row, as USERS_COLUMNS say."""
+    whole = run["whole"]
+    _, failed, *times, tokens, _ = group_cells(whole)
+    most = max((look["queued"] for look in run["mesh"]["looks"]), default=None)
+    ended = number(whole["ok"] / whole["sent"] * whole["rate_per_s"]) if whole["sent"] else "0"
+    return [str(run["scenario"]["users"]), failed, *times, tokens, ended, "–" if most is None else str(most)]
 
 
 def number(value: float) -> str:

@@ -26,7 +26,6 @@ CALM = 0.5
 PROBES_LIMIT = 40
 SHARP = 100
 """Answers of a run from which on its p99 is another than its slowest."""
-FILE = "capacity.json"
 
 Low = Annotated[
     float,
@@ -161,7 +160,9 @@ class Search:
             self.probes.append(Probe(rate, broken, confirming))
             self.figures.append(whole | {"warnings": warnings, "queue_most": max(queues, default=None)})
             words = f"[red]{broken}[/]" if broken else "[green]holds[/]"
-            consoles.notes().print(f"{rate:8.1f}/s  {words}" + (f"  ({warnings[0]})" if warnings else ""))
+            consoles.notes().print(
+                f"{rate:8.1f}/s  {words}" + (f"  ({warnings[0]})" if warnings else ""), soft_wrap=True
+            )
 
     def beyond(self, rate: float, folder: Path) -> dict[str, Any]:
         """Half the capacity, twice it, and half again: whether overload sheds and recovers."""
@@ -172,8 +173,8 @@ class Search:
         ]
         outcome = self._drive(phases, "overload")
         found = results.as_json(outcome)
-        results.write(folder / "overload", found)
-        report.write(folder / "overload", found)
+        results.write(folder / report.OVERLOAD, found)
+        report.write(folder / report.OVERLOAD, found)
         return found
 
     def _drive(self, phases: Sequence[schedule.Phase], name: str) -> Outcome:
@@ -248,7 +249,7 @@ def _write(
         "probes": [asdict(one) | {"figures": whole} for one, whole in zip(search.probes, search.figures, strict=True)],
         "overload": beyond["groups"] if beyond else None,
     }
-    (folder / FILE).write_text(json.dumps(content, indent=1) + "\n")
+    (folder / report.CAPACITY).write_text(json.dumps(content, indent=1) + "\n")
     report.write_capacity(folder, content, beyond)
     consoles.out().print(f"{folder / report.PAGE}", style="dim")
 

@@ -89,12 +89,14 @@ def chaos(
     late = [one for one in faults if one.at_s >= scenario.length_s]
     if late:
         raise UsageProblem(f"--fault: {late[0].at_s:g} s is after the last request, at {scenario.length_s:g} s")
-    environment = variables("WORKER", settings or ["engine=sim"])
+    environment = variables("WORKER", settings or ["engine=sim"], "--set")
+    router_environment = variables("ROUTER", router or (), "--router")
+    run_folder = options.folder(out, name)
     if any(one.what is What.SLOW for one in faults) and environment.get("WEFT_WORKER__ENGINE", "") != "sim":
         raise UsageProblem("--fault: only workers with --set engine=sim can be made slow")
     with (
         tempfile.TemporaryDirectory(prefix="weft-chaos-") as folder,
-        options.started("--workers 0", variables("ROUTER", router or ())) as found,
+        options.started("--workers 0", router_environment) as found,
     ):
         environment["WEFT_WORKER__ROUTERS"] = f'["{found.addresses["router"]}"]'
         with output.progress(name, scenario.length_s) as tick:
@@ -105,19 +107,18 @@ def chaos(
                 raise Problem(str(error)) from error
     seen = effects(faults_as_they_were(faults, outcome.happenings), outcome.collector.lives)
     outcome = replace(outcome, extra={"effects": [effect.as_json() for effect in seen]})
-    run_folder = options.folder(out, name)
     done = output.leave(outcome, run_folder)
     consoles.out().print(_table(seen))
     check(done, max_error_share)
 
 
-def variables(section: str, pairs: Sequence[str]) -> dict[str, str]:
-    """KEY=VALUE settings as environment variables. Raises UsageProblem."""
+def variables(section: str, pairs: Sequence[str], option: str) -> dict[str, str]:
+    """KEY=VALUE settings as environment variables. Raises UsageProblem that names the option."""
     found = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise UsageProblem(f"{pair!r} is no KEY=VALUE, such as sim.itl_ms=20")
+            raise UsageProblem(f"{option}: {pair!r} is no KEY=VALUE, such as sim.itl_ms=20")
         found[f"WEFT_{section}__{key.replace('.', '__').upper()}"] = value
     return found
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -166,7 +167,16 @@ def check_transport(name: str) -> str:
 
 
 def folder(out: Path, name: str) -> Path:
-    """A folder for one run, which does not exist yet."""
+    """A folder for one run, which does not exist yet, in one that can be written to. Raises UsageProblem.
+
+    To be called before the load, so that no run ends with results that nobody can keep.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise UsageProblem(f"--out: nothing can be written to {out}: {error.strerror}") from error
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name) or 'run'}"
     found = out / stem
     number = 1

@@ -20,7 +20,10 @@ from services.cli import consoles
 def progress(name: str, length_s: float) -> Iterator[OnTick]:
     """A bar over the run's time, with the answers under way."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[under_way]} under way"))
-    with Progress(*columns, TimeRemainingColumn(), console=consoles.notes(), transient=True) as bar:
+    console = consoles.notes()
+    # Where nobody looks, such as in a file, a bar that goes away leaves an empty line.
+    hidden = not console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(name, total=max(length_s, 0.001), under_way=0)
 
         def tick(now_s: float, under_way: int) -> None:

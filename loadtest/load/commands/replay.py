@@ -30,7 +30,9 @@ def read(file: Path, seed: int) -> list[TraceRequest]:
     """The trace's requests by time. Raises UsageProblem where the file is none."""
     try:
         found = azure(file) if file.suffix == ".csv" else mooncake(file, random.Random(seed))
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except OSError as error:
+        raise UsageProblem(f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, IndexError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"
         raise UsageProblem(f"{file} is no trace of Mooncake's (.jsonl) or Azure's (.csv): {why}") from error
     if not found:
@@ -116,6 +118,7 @@ def replay(
         }
     }
     name = name or file.stem
+    folder = options.folder(out, name)
     with options.aimed(
         address,
         start,
@@ -127,5 +130,5 @@ def replay(
         timeout_s=timeout_s,
     ) as aim:
         outcome = measure(aim, scenario, name, requests=requests(part, size, seed), extra=extra)
-        found = output.leave(outcome, options.folder(out, name), as_json=as_json)
+        found = output.leave(outcome, folder, as_json=as_json)
     check(found, max_error_share)

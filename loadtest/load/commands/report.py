@@ -11,23 +11,43 @@ from services.cli import consoles
 from services.cli.problem import UsageProblem
 
 PAGE, SUMMARY = "report.html", "summary.md"
-Run = Annotated[Path, typer.Argument(help="A run's folder.")]
+CAPACITY, OVERLOAD, USERS = "capacity.json", "overload", "users-"
+Run = Annotated[Path, typer.Argument(help="The folder of a run, of a search for the capacity, or of several --users.")]
 
 
 def report(run: Run) -> None:
-    """Make a run's page and summary again from its results.json, and print its figures.
+    """Make a run's page and summary again from its results, and print its figures.
 
     Example: weft load report load-results/20260101-120000-run
     """
     try:
-        found = results.read(run)
+        found = _again(run)
     except results.NoResults as error:
         raise UsageProblem(str(error)) from error
-    folder = run if run.is_dir() else run.parent
-    write(folder, found)
     console = consoles.out()
-    console.print(summary.terminal(found))
-    console.print(f"{folder / PAGE}", style="dim")
+    for one in found:
+        console.print(summary.terminal(one))
+    console.print(f"{(run if run.is_dir() else run.parent) / PAGE}", style="dim")
+
+
+def _again(run: Path) -> list[dict[str, Any]]:
+    """Writes every page of what is in the folder; the runs in it."""
+    if (run / CAPACITY).exists():
+        beyond = [_page_again(file.parent) for file in run.glob(f"{OVERLOAD}/{results.FILE}")]
+        write_capacity(run, results.read(run, CAPACITY), beyond[0] if beyond else None)
+        return beyond
+    if below := list(run.glob(f"{USERS}*/{results.FILE}")):
+        runs = [_page_again(file.parent) for file in below]
+        runs.sort(key=lambda one: int(one["scenario"]["users"]))
+        write_sweep(run, runs)
+        return runs
+    return [_page_again(run)]
+
+
+def _page_again(run: Path) -> dict[str, Any]:
+    found = results.read(run)
+    write(run if run.is_dir() else run.parent, found)
+    return found
 
 
 def write(folder: Path, found: Mapping[str, Any]) -> None:
@@ -39,13 +59,11 @@ def write(folder: Path, found: Mapping[str, Any]) -> None:
     (folder / PAGE).write_text(page(found))
 
 
-def write_sweep(
-    folder: Path, columns: Sequence[str], rows: Sequence[Sequence[str]], runs: Sequence[Mapping[str, Any]]
-) -> None:
+def write_sweep(folder: Path, runs: Sequence[Mapping[str, Any]]) -> None:
     """Writes the page of runs with different numbers of users."""
     from loadtest.load.page import sweep_page
 
-    (folder / PAGE).write_text(sweep_page(columns, rows, runs))
+    (folder / PAGE).write_text(sweep_page(runs))
 
 
 def write_capacity(folder: Path, found: Mapping[str, Any], beyond: Mapping[str, Any] | None) -> None:

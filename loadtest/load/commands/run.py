@@ -81,6 +81,7 @@ def run(
         objectives=options.objectives(ttft_ms, itl_ms, tpot_ms, e2e_ms),
         drain_s=drain_s,
     )
+    folder = options.folder(out, name)
     with options.aimed(
         address,
         start,
@@ -92,11 +93,9 @@ def run(
         timeout_s=timeout_s,
     ) as aim:
         if len(counts) > 1:
-            outcomes = sweep(
-                aim, [replace(scenario, users=count) for count in counts], options.folder(out, name), as_json
-            )
+            outcomes = sweep(aim, [replace(scenario, users=count) for count in counts], folder, as_json)
         else:
-            outcomes = [output.leave(measure(aim, scenario, name), options.folder(out, name), as_json=as_json)]
+            outcomes = [output.leave(measure(aim, scenario, name), folder, as_json=as_json)]
     for found in outcomes:
         check(found, max_error_share)
 

@@ -17,8 +17,6 @@ from loadtest.load.commands.options import Running
 from loadtest.load.scenario import Scenario
 from services.cli import consoles
 
-COLUMNS = ("users", "failed %", "TTFT p50", "TTFT p99", "ITL p50", "ITL p99", "tokens/s", "answers/s", "queue, most")
-
 
 def sweep(aim: Running, scenarios: Sequence[Scenario], folder: Path, as_json: bool) -> list[dict[str, Any]]:
     """A run for each scenario, in a folder of its own below this one, and a page for all of them.
@@ -29,13 +27,13 @@ def sweep(aim: Running, scenarios: Sequence[Scenario], folder: Path, as_json: bo
     for number, scenario in enumerate(scenarios):
         name = f"{scenario.users} users"
         found = results.as_json(measure(aim, replace(scenario, seed=scenario.seed + 1000 * number), name))
-        place = folder / f"users-{scenario.users}"
+        place = folder / f"{report.USERS}{scenario.users}"
         results.write(place, found)
         report.write(place, found)
         runs.append(found)
         if found["interrupted_s"] is not None:
             break
-    report.write_sweep(folder, COLUMNS, [cells(run) for run in runs], runs)
+    report.write_sweep(folder, runs)
     if as_json:
         typer.echo(json.dumps(runs))
     else:
@@ -48,19 +46,10 @@ def sweep(aim: Running, scenarios: Sequence[Scenario], folder: Path, as_json: bo
     return runs
 
 
-def cells(run: dict[str, Any]) -> list[str]:
-    """One run's row of the table."""
-    whole = run["whole"]
-    _, failed, *times, tokens, _ = summary.group_cells(whole)
-    most = max((look["queued"] for look in run["mesh"]["looks"]), default=None)
-    ended = f"{whole['ok'] / whole['sent'] * whole['rate_per_s']:g}" if whole["sent"] else "0"
-    return [str(run["scenario"]["users"]), failed, *times, tokens, ended, "–" if most is None else str(most)]
-
-
 def _table(runs: Sequence[dict[str, Any]]) -> Table:
     table = Table(title="users who wait for each answer; times in ms", title_justify="left")
-    for column in COLUMNS:
+    for column in summary.USERS_COLUMNS:
         table.add_column(column, justify="right")
     for run in runs:
-        table.add_row(*cells(run))
+        table.add_row(*summary.users_cells(run))
     return table

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtest.load.capacity import Bounds, Found, Probe, Tally, next_rate, tallies
+from loadtest.load.capacity import GROW, Bounds, Found, Probe, Tally, next_rate, tallies
 
 
 def _search(
@@ -66,7 +66,7 @@ def test_a_rate_that_broke_is_measured_again_and_most_runs_decide() -> None:
     split = [*broke, Probe(11.0, "")]
     assert next_rate(split, 10.0, 100.0, 0.2, 1) == (11.0, True)
     assert next_rate([*split, Probe(11.0, "broke")], 10.0, 100.0, 0.2, 1) == Found(10.0, 11.0)
-    assert next_rate([*split, Probe(11.0, "")], 10.0, 100.0, 0.2, 1) == (pytest.approx(17.6), False)
+    assert next_rate([*split, Probe(11.0, "")], 10.0, 100.0, 0.2, 1) == (11.0 * GROW, False)
     assert tallies(split) == {10.0: Tally(1, 0), 11.0: Tally(1, 1)}
 
 

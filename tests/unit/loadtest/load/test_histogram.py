@@ -48,13 +48,6 @@ def test_adding_is_as_if_all_had_been_recorded_together() -> None:
     assert list(both.points()) == list(_filled(np.concatenate([a, b])).points())
 
 
-def test_share_within_a_limit() -> None:
-    found = _filled(np.array([0.010, 0.020, 0.030, 0.040]))
-    assert found.share_within(0.0201) == 0.5
-    assert found.share_within(1.0) == 1.0
-    assert Histogram().share_within(0.1) == 1.0
-
-
 def test_nothing_recorded() -> None:
     assert Histogram().quantile_s(99.0) == 0.0
     assert Histogram().summary()["count"] == 0

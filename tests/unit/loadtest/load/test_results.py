@@ -1,14 +1,17 @@
 """What stands in results.json and on the page: rates over the time of sending, no secrets, no loads from elsewhere."""
 
+import json
 from array import array
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loadtest.load import results
 from loadtest.load.collect import Collector, Objectives
-from loadtest.load.commands.sweep import COLUMNS, cells
+from loadtest.load.commands import options
+from loadtest.load.commands.report import report
 from loadtest.load.histogram import Histogram
 from loadtest.load.own_cost import OwnCost
 from loadtest.load.page import page, sweep_page
@@ -17,8 +20,9 @@ from loadtest.load.results import Outcome
 from loadtest.load.runner import Ran
 from loadtest.load.scenario import Scenario
 from loadtest.load.schedule import Phase
-from loadtest.load.summary import markdown
+from loadtest.load.summary import USERS_COLUMNS, markdown, users_cells
 from loadtest.load.watch import Look, Seen
+from services.cli.problem import UsageProblem
 
 PHASES = (Phase(1.0, 10.0, "1: 1/s"), Phase(2.0, 10.0, "2: 2/s"))
 
@@ -118,10 +122,63 @@ def test_users_stand_side_by_side_with_their_queues() -> None:
     for users in (10, 100):
         outcome = _outcome([_record(n, n, [n + 0.5, n + 1.0], f"{users} users") for n in range(10)], users=users)
         runs.append(results.as_json(replace(outcome, name=f"{users} users")))
-    rows = [cells(run) for run in runs]
+    rows = [users_cells(run) for run in runs]
     assert [(row[0], row[-1]) for row in rows] == [("10", "7"), ("100", "7")]
-    assert len(rows[0]) == len(COLUMNS)
-    text = sweep_page(COLUMNS, rows, runs)
+    assert len(rows[0]) == len(USERS_COLUMNS)
+    text = sweep_page(runs)
     assert "users at once" in text
     assert "mathdefault" not in text
     assert "in the router's queue" in text
+
+
+def test_the_queues_of_a_run_stand_over_its_time() -> None:
+    found = results.as_json(_outcome([_record(n, n, [n + 0.5, n + 1.0], "1: 1/s") for n in range(10)]))
+    text = page(found)
+    for word in ("in the router's queue", "waiting in workers", "waiting in each worker", "1: 1/s"):
+        assert word in text
+    unwatched = found | {"mesh": found["mesh"] | {"looks": []}}
+    assert "in the router's queue" not in page(unwatched)
+
+
+def test_what_clients_noticed_of_faults_is_on_the_page() -> None:
+    found = results.as_json(_outcome([_record(n, n, [n + 0.5, n + 1.0], "1: 1/s") for n in range(10)]))
+    counts = dict.fromkeys(("under_way", "moved", "failed", "lost_tokens", "repeated_tokens"), 3)
+    effect = {"at_s": 5.0, "what": "kill", "worker": "worker-7", "recovery_ms": 123.4} | counts
+    text = page(found | {"effects": [effect]})
+    assert "<td>kill</td><td>5.0</td><td>worker-7</td>" in text
+    assert "<td>123</td>" in text
+
+
+def test_pages_are_made_again_of_a_run_a_sweep_and_a_search(tmp_path: Path) -> None:
+    found = results.as_json(_outcome([_record(n, n, [n + 0.5, n + 1.0], "1: 1/s") for n in range(10)]))
+    results.write(tmp_path / "run", found)
+    for users in (5, 20):
+        fields = {"scenario": found["scenario"] | {"users": users}, "name": f"{users} users"}
+        results.write(tmp_path / "sweep" / f"users-{users}", found | fields)
+    search = {
+        **{key: found[key] for key in ("schema", "command", "began_at", "elapsed_s", "commit", "machine")},
+        **{key: found[key] for key in ("target", "scenario")},
+        "bounds": {"ttft_p99_s": 0.5, "itl_p99_s": None, "error_share": 0.0},
+        "holds_per_s": 10.0,
+        "holds_runs": {"held": 3, "broke": 1},
+        "breaks_per_s": None,
+        "breaks_runs": None,
+        "probes": [],
+    }
+    results.write(tmp_path / "search" / "overload", found)
+    (tmp_path / "search" / "capacity.json").write_text(json.dumps(search))
+    words = {"run": "Latency by percentile", "sweep": "By users", "search": "held in 3 of 4 runs"}
+    for name, word in words.items():
+        report(tmp_path / name)
+        assert word in (tmp_path / name / "report.html").read_text()
+    (tmp_path / "search" / "capacity.json").write_text(json.dumps(search | {"schema": 0}))
+    for name in ("search", "nowhere"):
+        with pytest.raises(UsageProblem, match=name):
+            report(tmp_path / name)
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_load(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageProblem, match="--out"):
+        options.folder(tmp_path / "file", "run")
+    assert options.folder(tmp_path / "new", "a run").parent == tmp_path / "new"
