@@ -124,7 +124,7 @@ def ghz(
     if found:
         load = {"concurrency": concurrency, "total": total, "rate": rate}
         if not as_json:
-            _show(found, known, concurrency)
+            show_tables(found, known, concurrency)
         _leave(folder, _content(found, known, target, began_s, about | load), as_json)
     if problem:
         raise Problem(problem)
@@ -229,7 +229,8 @@ def _listing(known: Mapping[str, GhzScenario]) -> Table:
     return table
 
 
-def _show(found: Mapping[str, Calls], known: Mapping[str, GhzScenario], concurrency: int) -> None:
+def show_tables(found: Mapping[str, Calls], known: Mapping[str, GhzScenario], concurrency: int) -> None:
+    """Prints latencies, and where there is TTFT a table of it, in 80 columns."""
     shares = [f"p{share}" for share in tool.SHARES]
     console = consoles.out()
     table = _table(f"as ghz sees it, {concurrency} calls at once; times in ms", "calls", "failed", "calls/s", *shares)
@@ -240,10 +241,10 @@ def _show(found: Mapping[str, Calls], known: Mapping[str, GhzScenario], concurre
     table = _table("TTFT in ms", *shares, "measured by")
     for name, calls in found.items():
         if known[name].ttft:
-            table.add_row(name, *_latencies(calls), "ghz: the whole call")
+            table.add_row(name, *_latencies(calls), "ghz, the whole call")
         if calls.ttft_ms:
             carried = (number(calls.carried_ms(share)) for share in tool.SHARES)
-            table.add_row(name, *carried, f"the router: {len(calls.ttft_ms)} answers carried it")
+            table.add_row(name, *carried, f"the router, in {len(calls.ttft_ms)} answers")
     if table.row_count:
         console.print(table)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.load.commands.ghz import show_tables
 from loadtest.load.ghz import (
     Calls,
     GhzFailed,
@@ -132,3 +133,12 @@ def test_another_program_of_that_name_is_told_by_its_words(tmp_path: Path) -> No
     scenario = GhzScenario("some", "", "some.Service/Call", {})
     with pytest.raises(GhzFailed, match=f"{file} reported nothing: unknown long flag --protoset"):
         run(str(file), scenario, "127.0.0.1:1", 1, 1)
+
+
+def test_the_tables_fit_into_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    latencies = {50: 12345.6, 95: 12345.6, 99: 12345.6}
+    calls = Calls(100_000, 1234.5, latencies, {"Unavailable": 1000}, ttft_ms=[12345.6] * 50)
+    show_tables({"chat-first-token": calls}, load(), 1000)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum("12,346" in line for line in lines) == 3
