@@ -287,9 +287,7 @@ async def test_the_models_own_process_dies(own_triton: TritonServer) -> None:
         (got,) = await sink.ended(9001)
         assert (got.error.reason, got.error.code.name) == ("ENGINE_BROKEN", "UNAVAILABLE")
         # On a busy machine Triton may first be too late to answer, and that ends the request before its death is known.
-        async with asyncio.timeout(60):
-            while "has died" not in engine.load().broken:
-                await asyncio.sleep(0.02)
+        await died(engine)
         await engine.ask()
         assert engine.load().broken, "Triton's word alone is not enough"
         own_triton.kill()
@@ -297,6 +295,26 @@ async def test_the_models_own_process_dies(own_triton: TritonServer) -> None:
         await asyncio.to_thread(own_triton.wait_ready)
         await broken(engine, is_so=False)
         assert (await run(engine, sink, HI_TEXT, GREEDY)).finish.completion_tokens == 24
+
+
+async def died(engine: object) -> None:
+    async with asyncio.timeout(60):
+        while "has died" not in engine.load().broken:  # type: ignore[attr-defined]  # any engine
+            await asyncio.sleep(0.02)
+
+
+async def test_the_models_own_process_dies_while_triton_hangs(own_triton: TritonServer) -> None:
+    """The late Triton ends the request, and once it answers again nothing runs that could tell of the death."""
+    own_triton.start()
+    await asyncio.to_thread(own_triton.wait_ready)
+    async with opened(own_triton, call_timeout_s=0.5) as (engine, sink):
+        engine.submit(Work(9001, HI_TEXT, ENDLESS))
+        await sink.tokens(9001, 3)
+        with own_triton.stopped():
+            (got,) = await sink.ended(9001)
+            own_triton.kill_models()
+        assert got.error.reason == "ENGINE_BROKEN"
+        await died(engine)
 
 
 async def test_triton_hangs(own_triton: TritonServer) -> None:
