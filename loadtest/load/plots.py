@@ -104,13 +104,14 @@ def _queues(axes: Axes, looks: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _slice_times(axes: Axes, at: Sequence[float], slices: Sequence[Mapping[str, Any]]) -> None:
-    """What took no time in a slice is not drawn there: a logarithm has no 0."""
+    """A slice in which nothing was timed has no point: a logarithm has no 0."""
     for key, label, color in (
         ("ttft_p50_ms", "TTFT p50", BLUE),
         ("ttft_p99_ms", "TTFT p99", ORANGE),
         ("longest_gap_ms", "longest gap", GREY),
     ):
-        axes.plot(at, [one[key] or math.nan for one in slices], color=color, label=label, marker=".", markersize=3)
+        seen = [(at_s, one[key]) for at_s, one in zip(at, slices, strict=True) if one[key]]
+        axes.plot([x for x, _ in seen], [y for _, y in seen], color=color, label=label, marker=".", markersize=3)
     axes.set_ylabel("ms")
     _logarithmic(axes)
 
@@ -267,7 +268,7 @@ def _logarithmic(axes: Axes) -> None:
 
 def _heights(axes: Axes) -> list[float]:
     found = [np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines]
-    return [float(y) for ys in found for y in ys if not math.isnan(y)]
+    return [float(y) for ys in found for y in ys]
 
 
 def _legend(axes: Axes) -> None:

@@ -174,6 +174,7 @@ class Runner:
             elapsed_s = self._clock()
             ticker.cancel()
             await asyncio.wait([ticker])
+            self._collector.slice_at(elapsed_s).in_flight = unanswered
             cost = await probe.stop()
             gc.unfreeze()
             self._ran = Ran(cost, elapsed_s, unanswered, self._stopped_s)
