@@ -5,7 +5,7 @@ from collections.abc import Callable
 from loadtest.load.client import Client, Target
 from loadtest.load.grpc_client import GrpcClient
 from loadtest.load.sse_client import SseClient
-from loadtest.load.sse_connection import Dialect
+from loadtest.load.sse_dialect import Dialect
 
 TRANSPORTS = ("grpc", "openai", "http")
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from loadtest.load.client import Done, Target
 from loadtest.load.record import Record
-from loadtest.load.sse_connection import Connection, Dialect
+from loadtest.load.sse_connection import Connection
+from loadtest.load.sse_dialect import Dialect
 
 CONNECT_LIMIT_S = 10.0
 
