@@ -154,6 +154,12 @@ class Search:
             rate, confirming = step
             outcome = self._drive([schedule.Phase(rate, self._length_s, f"{rate:.1f}/s")], f"{rate:.1f} requests/s")
             whole = results.whole_figures(outcome)
+            if not whole["sent"]:
+                # It kept everything and says nothing.
+                before = (
+                    f"; {self.probes[-1].rate_per_s:.3g}/s: {self.probes[-1].broken or 'held'}" if self.probes else ""
+                )
+                raise Problem(f"at {rate:.3g}/s a run sent nothing, make --seconds longer{before}")
             broken = self._bounds.broken_by(whole)
             warnings = outcome.ran.cost.warnings(outcome.collector.whole.lag)
             queues = [look.queued for look in outcome.seen.looks]

@@ -91,13 +91,11 @@ def test_a_rate_that_breaks_when_it_is_confirmed_is_no_capacity() -> None:
         ({"error_share": 0.02}, "failed"),
         ({"lost_tokens": 1}, "lost"),
         ({"repeated_tokens": 1}, "repeated"),
-        ({"sent": 0, "times": {}, "error_share": 0.0}, "nothing was sent"),
     ],
 )
 def test_bounds(change: dict[str, object], word: str) -> None:
     whole = {
         "times": {"ttft": {"p99_ms": 499.0}, "itl": {"p99_ms": 59.0}},
-        "sent": 100,
         "error_share": 0.01,
         "lost_tokens": 0,
         "repeated_tokens": 0,
