@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -41,7 +40,9 @@ class EmbeddingModelSettings(Section):
     )
     gpu_layers: int = Field(default=-1, ge=-1, description="Kind gguf: layers on the GPU where there is one; -1: all.")
     url: str = Field(
-        default="", description="Kinds tei and openai: http(s)://host:port with any path; kind triton: host:port."
+        default="",
+        pattern=r"^[^@]*$",
+        description="Kinds tei and openai: http(s)://host:port with any path; kind triton: host:port. No key in it.",
     )
     remote_name: str = Field(
         default="", max_length=256, description="The model's name at the server; empty: the same, or its only one."
@@ -76,7 +77,7 @@ class EmbeddingModelSettings(Section):
 
     @model_validator(mode="after")
     def _keeps_its_key(self) -> Self:
-        has_key = bool(self.api_key.get_secret_value()) or "@" in urlsplit(self.url).netloc
+        has_key = bool(self.api_key.get_secret_value())
         if self.kind in _WITH_KEY and has_key and not self.allow_plain_text and is_in_the_open(self.url):
             raise ValueError(
                 "its key would go to the server in plain text, where others can read it: set an https address in url, "

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
+from services.kit.plain_text import is_in_the_open
 from services.kit.settings.ingest import IngestSettings
 from services.kit.settings.shared import Section
 
@@ -26,6 +27,9 @@ class RetrieverSettings(Section):
     qdrant_url: SecretStr = Field(default=SecretStr(""), description="A Qdrant server, such as http://127.0.0.1:6333.")
     qdrant_grpc_port: int = Field(default=6334, ge=1, le=65535, description="Its gRPC port.")
     qdrant_api_key: SecretStr = Field(default=SecretStr(""), description="Its API key, where it has one.")
+    qdrant_allow_plain_text: bool = Field(
+        default=False, description="Send that key to another machine over http too, where others can read it."
+    )
     qdrant_prefix: str = Field(
         default="weft-", pattern=r"^[a-z0-9_-]{1,32}$", description="Begins the names of Weft's collections there."
     )
@@ -84,12 +88,22 @@ class RetrieverSettings(Section):
     )
     ingest: IngestSettings = IngestSettings()
 
+    def _keep_qdrants_key(self) -> None:
+        url = self.qdrant_url.get_secret_value()
+        sends = self.store == "qdrant" and bool(self.qdrant_api_key.get_secret_value())
+        if sends and not self.qdrant_allow_plain_text and is_in_the_open(url):
+            raise ValueError(
+                "qdrant_api_key would go to the server in plain text, where others can read it: set an https address "
+                "in qdrant_url, or set qdrant_allow_plain_text on a network that you trust"
+            )
+
     @model_validator(mode="after")
     def _overlap_fits(self) -> "RetrieverSettings":
         if self.chunk_overlap_tokens * 2 > self.chunk_tokens:
             raise ValueError("chunk_overlap_tokens must be at most half of chunk_tokens")
         if self.store == "qdrant" and not self.qdrant_url.get_secret_value():
             raise ValueError("store is qdrant, so qdrant_url must say where the server is")
+        self._keep_qdrants_key()
         if self.store == "postgres" and not self.postgres_url.get_secret_value():
             raise ValueError("store is postgres, so postgres_url must say where the server is")
         if self.rerank == "cross_encoder" and self.reranker is None:

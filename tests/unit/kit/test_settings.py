@@ -118,7 +118,7 @@ REMOTE = {"kind": "openai", "url": "http://gpu-1:8000/v1", "api_key": "s3cret"}
     [
         pytest.param({}, "allow_plain_text", id="key"),
         pytest.param({"kind": "tei"}, "allow_plain_text", id="another-kind"),
-        pytest.param({"api_key": "", "url": "http://me:s3cret@gpu-1/v1"}, "allow_plain_text", id="key-in-url"),
+        pytest.param({"api_key": "", "url": "http://me:s3cret@gpu-1/v1"}, "url", id="key-in-url"),
         pytest.param({"url": "http://127.0.0.1.example.org"}, "allow_plain_text", id="looks-like-loopback"),
         pytest.param({"api_key": "s3cret\n"}, "printable ASCII", id="line-break"),
         pytest.param({"allow_plain_text": True}, "", id="allowed"),
@@ -136,4 +136,24 @@ def test_an_embedding_servers_key_stays_private(change: dict[str, object], said:
         load_settings(embedder={"models": models})
     assert "embedder.models.e5" in str(caught.value)
     assert said in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "passes"),
+    [
+        pytest.param({}, False, id="in-the-open"),
+        pytest.param({"qdrant_url": "https://store-1:6333"}, True, id="tls"),
+        pytest.param({"qdrant_url": "http://localhost:6333"}, True, id="loopback"),
+        pytest.param({"qdrant_allow_plain_text": True}, True, id="allowed"),
+        pytest.param({"qdrant_api_key": ""}, True, id="no-key"),
+    ],
+)
+def test_a_qdrant_servers_key_stays_private(change: dict[str, object], passes: bool) -> None:
+    store = {"store": "qdrant", "qdrant_url": "http://store-1:6333", "qdrant_api_key": "s3cret"} | change
+    if passes:
+        assert load_settings(retriever=store).retriever.qdrant_url.get_secret_value()
+        return
+    with pytest.raises(SettingsError, match="qdrant_allow_plain_text") as caught:
+        load_settings(retriever=store)
     assert "s3cret" not in str(caught.value)

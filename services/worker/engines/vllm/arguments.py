@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from services.kit.settings.worker import WorkerSettings
+from services.worker.engines.names import name_clash
 from services.worker.engines.vllm.failure import ModelError
 
 SAMPLER = "services.worker.engines.vllm.sampler:ResumableSampler"
@@ -43,8 +44,16 @@ def model_of(settings: WorkerSettings) -> str:
     return str(Path(model).expanduser()) if model.startswith("~") else model
 
 
+def name_of(settings: WorkerSettings) -> str:
+    """What clients ask for. Raises ModelError where no model is set."""
+    return settings.model_name or model_of(settings).rstrip("/").rsplit("/", 1)[-1]
+
+
 def adapters_of(settings: WorkerSettings) -> dict[str, str]:
-    """Folders by the adapters' names. Raises ModelError where an entry is no name=folder, or the folder is missing."""
+    """Folders by the adapters' names.
+
+    Raises ModelError where an entry is no name=folder, the folder is missing, or a name is taken.
+    """
     found: dict[str, str] = {}
     for entry in settings.vllm.adapters:
         name, _, folder = entry.partition("=")
@@ -55,6 +64,8 @@ def adapters_of(settings: WorkerSettings) -> dict[str, str]:
         if not (Path(folder) / "adapter_config.json").is_file():
             raise ModelError(f"worker.vllm.adapters: {folder} has no adapter_config.json, so it is no LoRA adapter")
         found[name] = folder
+    if clash := name_clash(name_of(settings), found, "worker.vllm.adapters"):
+        raise ModelError(clash)
     return found
 
 

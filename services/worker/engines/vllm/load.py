@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from services.kit.settings.worker import WorkerSettings
-from services.worker.engines.vllm.arguments import adapters_of, engine_arguments, model_of, template_of
+from services.worker.engines.vllm.arguments import adapters_of, engine_arguments, model_of, name_of, template_of
 from services.worker.engines.vllm.cpu import prepare_cpu
 from services.worker.engines.vllm.failure import ModelError
 from services.worker.engines.vllm.warden import Warden, end, family
@@ -106,7 +106,7 @@ def _about(
     on_cpu = config.device_config.device_type == "cpu"
     return About(
         engine="vllm",
-        model=settings.model_name or model_of(settings).rstrip("/").rsplit("/", 1)[-1],
+        model=name_of(settings),
         max_running=config.scheduler_config.max_num_seqs,
         context_tokens=config.model_config.max_model_len,
         tokenizer_fingerprint=fingerprint,

@@ -73,6 +73,12 @@ def test_wrong_adapters(adapters: list[str], says: str) -> None:
         adapters_of(settings(adapters=adapters))
 
 
+def test_an_adapter_needs_a_name_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="another name"):
+        adapters_of(settings(adapters=[f"model={tmp_path}"]))
+
+
 def test_a_chat_template_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="chat_template"):
         template_of(settings(chat_template=tmp_path / "missing"))
