@@ -1,12 +1,12 @@
 """Decides which processes make a mesh: their ports, commands and settings. It starts and checks nothing."""
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from services.kit.cores import cores
 from services.kit.settings import Settings, to_environment
 
 ADMIN_OFFSET = 100
@@ -191,7 +191,7 @@ def _with_threads(settings: Settings, workers: int) -> Settings:
     """Workers of one machine share its cores: each with a thread for all of them would wait for the others."""
     if workers < 2:
         return settings
-    share = max(1, len(os.sched_getaffinity(0)) // workers)
+    share = max(1, cores() // workers)
     own = settings.worker
     update = {
         "llamacpp": own.llamacpp.model_copy(update={"threads": own.llamacpp.threads or share}),

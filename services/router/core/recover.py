@@ -148,10 +148,10 @@ def after(failure: Failure, history: History) -> History:
 
 
 def retry_delay_s(own_s: float | None, told_s: float | None, default_s: float) -> float:
-    """How long the client is told to wait, from RETRY_FIRST_S to RETRY_LONGEST_S: the longer of what is known.
+    """How long the client is told to wait: the longer of what is known, from RETRY_FIRST_S to RETRY_LONGEST_S.
 
     `own_s` is the router's own estimate and `told_s` the worker's word, which may be over by now; None where there is
-    none. Without either it is `default_s`.
+    none. Without either it is `default_s` as it is, which an operator chose.
     """
     known_s = [seconds for seconds in (own_s, told_s) if seconds is not None]
-    return min(RETRY_LONGEST_S, max(RETRY_FIRST_S, max(known_s, default=default_s)))
+    return min(RETRY_LONGEST_S, max(RETRY_FIRST_S, *known_s)) if known_s else default_s

@@ -108,7 +108,7 @@ def test_embedders_take_the_ports_after_the_first_and_the_retriever_knows_all() 
 
 
 def test_workers_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr("services.cli.plan.cores", lambda: 8)
     names = ("WEFT_WORKER__LLAMACPP__THREADS", "WEFT_WORKER__VLLM__CPU_THREADS")
 
     def threads(workers: int, **worker: object) -> list[str]:

@@ -118,3 +118,8 @@ def test_failures_count_only_where_no_token_came_between_them() -> None:
 )
 def test_how_long_a_client_is_to_wait(own_s: float | None, told_s: float | None, expected_s: float) -> None:
     assert retry_delay_s(own_s, told_s, 2.0) == expected_s
+
+
+def test_an_operators_own_delay_is_not_bounded() -> None:
+    assert retry_delay_s(None, None, 120.0) == 120.0
+    assert retry_delay_s(None, None, 0.2) == 0.2

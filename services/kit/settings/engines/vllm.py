@@ -28,7 +28,8 @@ class VllmSettings(Section):
         default=0,
         ge=0,
         le=4096,
-        description="Threads that compute where there is no GPU; 0: one a core, shared by `weft up`'s workers.",
+        description="Threads that compute where there is no GPU; 0: one a core, shared by `weft up`'s workers. "
+        "The variable OMP_NUM_THREADS has the last word.",
     )
     prefix_caching: bool = Field(default=True, description="Keep what prompts have in common, and report it.")
     adapters: list[str] = Field(

@@ -3,8 +3,7 @@
 import os
 from typing import Any
 
-import psutil
-
+from services.kit.cores import cores
 from services.kit.settings.worker import WorkerSettings
 
 # Under its own name ("uni") vLLM puts a process of its own behind it, to bind that one's threads to cores.
@@ -26,11 +25,5 @@ def prepare_cpu(settings: WorkerSettings, arguments: dict[str, Any]) -> None:
         return
     os.environ[_BIND] = "nobind"
     # The engine's process is started anew, so it reads this before its threads are made.
-    os.environ.setdefault("OMP_NUM_THREADS", str(mine.cpu_threads or _cores()))
+    os.environ.setdefault("OMP_NUM_THREADS", str(mine.cpu_threads or cores()))
     arguments[_BACKEND] = IN_ENGINE
-
-
-def _cores() -> int:
-    """Cores that this process may use; two threads of one core share what computes."""
-    usable = len(os.sched_getaffinity(0))
-    return min(usable, psutil.cpu_count(logical=False) or usable)
