@@ -177,7 +177,7 @@ class Collector:
         request, code = record.request, record.code
         counts = record.moves, code, record.gaps, record.repeats
         hosts = list(record.hosts)
-        if hosts and record.first_s and record.worker != hosts[-1][1]:
+        if hosts and record.first_s and record.worker and record.worker != hosts[-1][1]:
             # Nobody is told that an answer went elsewhere before its first token; who ended it had it from there on.
             hosts.append((record.first_s, record.worker))
         return Life(request.due_s, record.ended_s, at_s, gap_s, *counts, tuple(hosts))

@@ -72,14 +72,18 @@ def test_a_fault_is_noticed_by_the_answers_on_its_worker() -> None:
     assert (effect.under_way, effect.moved, effect.recovery_s) == (2, 2, 0.30)
 
 
-def test_who_ended_an_answer_had_it_from_its_first_token_on() -> None:
-    """It went elsewhere before its first token, of which nobody is told."""
+@pytest.mark.parametrize(
+    ("ended_by", "last"),
+    [pytest.param("worker-1", "worker-1", id="named"), pytest.param("", "worker-0", id="not-named")],
+)
+def test_who_ended_an_answer_had_it_from_its_first_token_on(ended_by: str, last: str) -> None:
+    """It went elsewhere before its first token, of which nobody is told; an end that names nobody says nothing."""
     record = Record(Request(1, 1.0, (("user", "x"),), 2), sent_s=1.0)
     record.hosted(1.1, "worker-0")
     for index, at_s in enumerate((2.0, 5.0)):
         record.token(at_s, index, 1)
-    record.code, record.ended_s, record.worker = OK, 5.0, "worker-1"
+    record.code, record.ended_s, record.worker = OK, 5.0, ended_by
     collector = Collector(Objectives())
     collector.take(record)
     (life,) = collector.lives
-    assert [life.host_at(at_s) for at_s in (1.0, 1.5, 3.0)] == ["", "worker-0", "worker-1"]
+    assert [life.host_at(at_s) for at_s in (1.0, 1.5, 3.0)] == ["", "worker-0", last]
