@@ -49,20 +49,31 @@ class Access:
         return json.dumps(dict(self.metadata))
 
     def check(self) -> None:
-        """Raises WrongAccess for files that are missing, hold no certificate, or do not belong together."""
+        """Raises WrongAccess for files that are missing, cannot be read, hold no certificate, or do not belong together."""
         if self.skip_verify and (self.ca_file or self.server_name):
             raise WrongAccess("--skip-verify believes any certificate: leave --ca-file and --server-name out, or it")
         if bool(self.cert_file) != bool(self.key_file):
             raise WrongAccess("--cert-file and --key-file belong together: give both")
         files = (("--ca-file", self.ca_file), ("--cert-file", self.cert_file), ("--key-file", self.key_file))
         for option, name in files:
-            if name and not Path(name).is_file():
-                raise WrongAccess(f"{option}: there is no file {name}")
+            if name:
+                _check_readable(option, name)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self.ca_file:
             _load_ca(context, self.ca_file)
         if self.cert_file:
             _load_pair(context, self.cert_file, self.key_file)
+
+
+def _check_readable(option: str, name: str) -> None:
+    try:
+        if Path(name).is_file():
+            with Path(name).open("rb") as file:
+                file.read(1)
+            return
+    except OSError as error:
+        raise WrongAccess(f"{option}: {name} cannot be read: {error.strerror}") from error
+    raise WrongAccess(f"{option}: there is no file {name}")
 
 
 def _load_ca(context: ssl.SSLContext, file: str) -> None:

@@ -100,6 +100,8 @@ def test_ttft_is_read_in_either_text_form(text: str) -> None:
     [
         pytest.param(Access(ca_file="nowhere.pem"), "--ca-file: there is no file nowhere.pem", id="no-ca"),
         pytest.param(Access(ca_file=__file__), "--ca-file: .* holds no certificate", id="no-certificate"),
+        # A file that is there, and that not even root can read from its beginning.
+        pytest.param(Access(ca_file="/proc/self/mem"), "--ca-file: /proc/self/mem cannot be read", id="unreadable"),
         pytest.param(Access(cert_file="a.pem"), "belong together", id="no-key"),
         pytest.param(Access(cert_file=__file__, key_file=__file__), "no certificate and its key", id="no-pair"),
         pytest.param(Access(skip_verify=True, ca_file="a.pem"), "--skip-verify believes any", id="both"),
