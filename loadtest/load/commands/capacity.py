@@ -24,6 +24,9 @@ from services.cli.problem import INTERRUPTED, Problem, UsageProblem
 OVERLOAD = 2.0
 CALM = 0.5
 PROBES_LIMIT = 40
+"""Runs of one search."""
+CONFIRM_LIMIT = 20
+"""Of those, the ones that confirm the answer: the others have to find it."""
 SHARP = 100
 """Answers of a run from which on its p99 is another than its slowest."""
 
@@ -39,7 +42,7 @@ Ttft = Annotated[float | None, typer.Option("--ttft-ms", min=0.0, help="p99 of T
 Itl = Annotated[float | None, typer.Option("--itl-ms", min=0.0, help="p99 of ITL has to be within this.")]
 Errors = Annotated[float, typer.Option("--error-share", min=0.0, max=1.0, help="Share of answers that may fail.")]
 Precision = Annotated[float, typer.Option(min=0.01, max=1.0, help="How close the rates above and below have to be.")]
-Confirm = Annotated[int, typer.Option(min=1, help="Runs of the rate found that have to hold.")]
+Confirm = Annotated[int, typer.Option(min=1, max=CONFIRM_LIMIT, help="Runs of the rate found that have to hold.")]
 Over = Annotated[bool, typer.Option("--over/--no-over", help="Then run at twice the rate, and at half of it after.")]
 
 
@@ -150,7 +153,10 @@ class Search:
             if isinstance(step, Found):
                 return step
             if len(self.probes) >= PROBES_LIMIT:
-                raise Problem(f"{PROBES_LIMIT} runs found no rate that holds every time: the figures vary too much")
+                raise Problem(
+                    f"the search reached its limit of {PROBES_LIMIT} runs before it was sure of a rate: make --seconds "
+                    "longer if the figures vary, or --low and --high closer, --precision larger or --confirm smaller"
+                )
             rate, confirming = step
             outcome = self._drive([schedule.Phase(rate, self._length_s, f"{rate:.1f}/s")], f"{rate:.1f} requests/s")
             whole = results.whole_figures(outcome)
