@@ -47,6 +47,7 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
 }
 _TTFT = re.compile(r"ttft:\s*[<{](?:seconds:(\d+)\s*)?(?:nanos:(\d+)\s*)?[>}]")
 _FINISHED = re.compile(r'"finished:\s*[<{]')
+_MAX_TOKENS = ("max_tokens", "maxTokens")
 _ERROR = re.compile(r"rpc error: code = (\w+) desc = (.*)", re.DOTALL)
 
 
@@ -271,7 +272,9 @@ def _one_token(data: Any) -> Any:
     """The same question for an answer of one token."""
     if isinstance(data, list):
         return [_one_token(one) for one in data]
-    return data | {"sampling": data.get("sampling", {}) | {"max_tokens": 1}}
+    # protobuf's JSON knows either name of a field, and not both at once.
+    rest = {name: value for name, value in (data.get("sampling") or {}).items() if name not in _MAX_TOKENS}
+    return data | {"sampling": rest | {"max_tokens": 1}}
 
 
 def read(report: Mapping[str, Any], *, cancelled_is_meant: bool = False, interrupted: bool = False) -> Calls:

@@ -142,8 +142,9 @@ async def test_a_failure_says_what_was_wrong(
     assert words in calls.errors[status]
 
 
-async def test_the_timing_that_long_answers_carry_is_read(ghz: str, files: Path, address: str) -> None:
-    data = {"messages": [{"content": "Hello"}], "sampling": {"max_tokens": TOKENS}}
+@pytest.mark.parametrize("limit", ["max_tokens", "maxTokens"])
+async def test_the_timing_that_long_answers_carry_is_read(ghz: str, files: Path, address: str, limit: str) -> None:
+    data = {"messages": [{"content": "Hello"}], "sampling": {limit: TOKENS}}
     chat = GhzScenario("chat", "", "weft.router.v1.RouterService/StreamChat", data)
     calls = await asyncio.to_thread(run, ghz, chat, address, 2, 8, 0, access(files))
     assert (calls.count, calls.failed) == (8, {})
