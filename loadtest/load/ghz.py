@@ -52,7 +52,14 @@ _ERROR = re.compile(r"rpc error: code = (\w+) desc = (.*)", re.DOTALL)
 
 
 class GhzFailed(RuntimeError):
-    """There is no ghz, or it reported nothing; the message holds its words, or says how to get it."""
+    """There is no ghz, or it reported nothing, or was stopped for taking too long; the message says which.
+
+    It holds ghz's words, or how to get it. `calls` are what a ghz that was stopped had made until then.
+    """
+
+    def __init__(self, words: str, calls: "Calls | None" = None) -> None:
+        super().__init__(words)
+        self.calls = calls
 
 
 class WrongScenario(ValueError):
@@ -175,18 +182,20 @@ def run(
     with tempfile.TemporaryDirectory(prefix="weft-ghz-") as folder:
         whole = Path(folder) / "data.json"
         whole.write_text(json.dumps(scenario.data))
-        report, interrupted = _report(aim.command(whole, [*load, "-n", str(total)]), aim)
-        calls = read(report, cancelled_is_meant=bool(scenario.messages), interrupted=interrupted)
+        report, stop = _report(aim.command(whole, [*load, "-n", str(total)]), aim)
+        calls = read(report, cancelled_is_meant=bool(scenario.messages), interrupted=stop is not None)
+        if isinstance(stop, GhzFailed):
+            raise GhzFailed(str(stop), calls)
         if (
-            interrupted
+            stop
             or scenario.messages
             or not scenario.call.endswith(("/StreamChat", ".StreamChat"))
             or not calls.succeeded
         ):
             return calls
-        short = Path(folder) / "short.json"
-        short.write_text(json.dumps(_one_token(scenario.data)))
         try:
+            short = Path(folder) / "short.json"
+            short.write_text(json.dumps(_one_token(scenario.data)))
             carried = _sample(aim, aim.command(whole, [*load, "-z", SAMPLE_LOAD]), short, min(total, SAMPLE))
         except KeyboardInterrupt:
             return replace(calls, interrupted=True)
@@ -209,31 +218,30 @@ class Aim:
         return [*leash, self.ghz, *base, "-O", "json", "-t", "0", *self.access.options(), *options, self.address]
 
 
-def _report(command: Sequence[str], aim: Aim) -> tuple[Mapping[str, Any], bool]:
-    """ghz's report, and whether it was interrupted."""
+def _report(command: Sequence[str], aim: Aim) -> tuple[Mapping[str, Any], KeyboardInterrupt | GhzFailed | None]:
+    """ghz's report, and what stopped it before all calls were made."""
+    stop: KeyboardInterrupt | GhzFailed | None = None
     with _started(command, aim, subprocess.PIPE, subprocess.PIPE) as process:
-        interrupted = False
         try:
             out, said = process.communicate(timeout=RUN_LIMIT_S)
-        except subprocess.TimeoutExpired as error:
-            raise GhzFailed(f"ghz did not end in {RUN_LIMIT_S:g} s: ask for fewer calls") from error
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            stop = error
+        except subprocess.TimeoutExpired:
+            stop = GhzFailed(f"ghz did not end in {RUN_LIMIT_S:g} s: ask for fewer calls")
+        if stop:
             # It reports what it has when it is interrupted.
-            interrupted = True
             process.send_signal(signal.SIGINT)
             try:
                 out, said = process.communicate(timeout=STOP_LIMIT_S)
             except subprocess.TimeoutExpired as error:
-                raise KeyboardInterrupt from error
+                raise stop from error
     try:
         found: Mapping[str, Any] = json.loads(out)
         found["count"], found["rps"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        if interrupted:
-            raise KeyboardInterrupt from error
         words = (said or out).strip()[-WORDS_LIMIT:] or f"exit code {process.returncode}"
-        raise GhzFailed(f"{aim.ghz} reported nothing: {words}") from error
-    return found, interrupted
+        raise stop or GhzFailed(f"{aim.ghz} reported nothing: {words}") from error
+    return found, stop
 
 
 def _sample(aim: Aim, load: Sequence[str], data: Path, calls: int) -> tuple[float, ...]:

@@ -117,6 +117,8 @@ def ghz(
                     found[name] = tool.run(binary, known[name], aim.target.authority, concurrency, total, rate, access)
                 except tool.GhzFailed as error:
                     problem = f"{name}: {error}"
+                    if error.calls:
+                        found[name] = error.calls
                     break
             if found[name].interrupted:
                 break

@@ -1,5 +1,6 @@
 """ghz's report as numbers, and what stops it in words."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,29 @@ def test_another_program_of_that_name_is_told_by_its_words(tmp_path: Path) -> No
     scenario = GhzScenario("some", "", "some.Service/Call", {})
     with pytest.raises(GhzFailed, match=f"{file} reported nothing: unknown long flag --protoset"):
         run(str(file), scenario, "127.0.0.1:1", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("script", "count"),
+    [
+        pytest.param("""trap 'echo "{\\"count\\": 7, \\"rps\\": 1}"; exit' INT""", 7, id="reports"),
+        pytest.param("trap 'exit 3' INT", None, id="reports-nothing"),
+        pytest.param("trap '' INT", None, id="hangs"),
+    ],
+)
+def test_what_takes_too_long_is_stopped_and_leaves_what_it_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, count: int | None
+) -> None:
+    monkeypatch.setattr("loadtest.load.ghz.RUN_LIMIT_S", 1.5)
+    monkeypatch.setattr("loadtest.load.ghz.STOP_LIMIT_S", 10.0 if "exit" in script else 0.2)
+    file = tmp_path / "ghz"
+    file.write_text(f"#!/bin/sh\n{script}\nwhile :; do read -r _ < '{tmp_path}/never'; done\n")
+    os.mkfifo(tmp_path / "never")
+    file.chmod(0o755)
+    with pytest.raises(GhzFailed, match="did not end in 1.5 s") as caught:
+        run(str(file), GhzScenario("some", "", "some.Service/Call", {}), "127.0.0.1:1", 1, 1)
+    calls = caught.value.calls
+    assert (calls and (calls.count, calls.interrupted)) == (count and (count, True))
 
 
 def test_the_tables_fit_into_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
