@@ -164,13 +164,21 @@ def _access(access: Access, start: str) -> Access:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM and SIGHUP stop the calls as Ctrl-C does, so that what was measured is left and a mesh is stopped."""
-    before = {one: signal.signal(one, signal.default_int_handler) for one in (signal.SIGTERM, signal.SIGHUP)}
+    """SIGTERM and SIGHUP stop the calls as Ctrl-C does, so that what was measured is left and a mesh is stopped.
+
+    SIGINT does so also where a shell started this in the background, and so had it ignored; nohup's SIGHUP stays so.
+    """
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        del before[signal.SIGHUP]
     try:
+        for one in before:
+            signal.signal(one, signal.default_int_handler)
         yield
     finally:
-        for number_, handler in before.items():
-            signal.signal(number_, handler)
+        for one, handler in before.items():
+            # None is a handler that Python did not set and cannot put back.
+            signal.signal(one, signal.SIG_DFL if handler is None else handler)
 
 
 def _content(
