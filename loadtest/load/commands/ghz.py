@@ -96,33 +96,36 @@ def ghz(
         raise Problem(str(error)) from error
     folder = options.folder(out, "ghz")
     consoles.notes().print(f"ghz is {binary} ({about['version']})", style="dim", soft_wrap=True)
-    began_s, found, problem = time.time(), dict[str, Calls](), ""
-    with (
-        _stoppable(),
-        options.aimed(
-            address,
-            start,
-            model="",
-            headers=header or (),
-            key_env=key_env,
-            tls=tls,
-            ca_file=ca_file,
-            timeout_s=1.0,
-        ) as aim,
-    ):
-        access = replace(access, metadata=dict(aim.target.headers))
-        for name in wanted:
-            with consoles.notes().status(f"{name}: {total} calls, {concurrency} at once"):
-                try:
-                    found[name] = tool.run(binary, known[name], aim.target.authority, concurrency, total, rate, access)
-                except tool.GhzFailed as error:
-                    problem = f"{name}: {error}"
-                    if error.calls:
-                        found[name] = error.calls
+    began_s, found, problem, target, stopped = time.time(), dict[str, Calls](), "", "", False
+    try:
+        with (
+            _stoppable(),
+            options.aimed(
+                address,
+                start,
+                model="",
+                headers=header or (),
+                key_env=key_env,
+                tls=tls,
+                ca_file=ca_file,
+                timeout_s=1.0,
+            ) as aim,
+        ):
+            access, target = replace(access, metadata=dict(aim.target.headers)), aim.target.authority
+            for name in wanted:
+                with consoles.notes().status(f"{name}: {total} calls, {concurrency} at once"):
+                    try:
+                        found[name] = tool.run(binary, known[name], target, concurrency, total, rate, access)
+                    except tool.GhzFailed as error:
+                        problem = f"{name}: {error}"
+                        if error.calls:
+                            found[name] = error.calls
+                        break
+                if stopped := found[name].interrupted:
                     break
-            if found[name].interrupted:
-                break
-        target = aim.target.authority
+    except KeyboardInterrupt:
+        # Between two scenarios, or where ghz had nothing to report: those that had ended are kept.
+        stopped = True
     if found:
         load = {"concurrency": concurrency, "total": total, "rate": rate}
         if not as_json:
@@ -130,8 +133,9 @@ def ghz(
         _leave(folder, _content(found, known, target, began_s, about | load), as_json)
     if problem:
         raise Problem(problem)
-    if any(calls.interrupted for calls in found.values()):
-        raise Problem("stopped: the figures are of the calls until then", exit_code=INTERRUPTED)
+    if stopped:
+        until_then = "the figures are of the calls until then" if found else "there are no figures yet"
+        raise Problem(f"stopped: {until_then}", exit_code=INTERRUPTED)
     if words := "; ".join(_failures(found, target, secure=access.secure)):
         raise Problem(f"calls failed: {words}")
 

@@ -155,7 +155,7 @@ def test_what_takes_too_long_is_stopped_and_leaves_what_it_made(
     file.write_text(f"#!/bin/sh\n{script}\nwhile :; do read -r _ < '{tmp_path}/never'; done\n")
     os.mkfifo(tmp_path / "never")
     file.chmod(0o755)
-    with pytest.raises(GhzFailed, match="did not end in 1.5 s") as caught:
+    with pytest.raises(GhzFailed, match=r"did not end in 1\.5 s") as caught:
         run(str(file), GhzScenario("some", "", "some.Service/Call", {}), "127.0.0.1:1", 1, 1)
     calls = caught.value.calls
     assert (calls and (calls.count, calls.interrupted)) == (count and (count, True))
