@@ -88,7 +88,7 @@ def ghz(
         consoles.out().print(_listing(known))
         return
     wanted = _wanted(names, known)
-    access = _access(Access({}, tls, ca_file, cert_file, key_file, server_name, skip_verify), start)
+    access = _access(Access({}, tls, ca_file, cert_file, key_file, server_name, skip_verify))
     try:
         binary = tool.find_ghz()
         about = {"path": binary, "version": tool.version(binary)}
@@ -106,7 +106,7 @@ def ghz(
                 model="",
                 headers=header or (),
                 key_env=key_env,
-                tls=tls,
+                tls=access.secure,
                 ca_file=ca_file,
                 timeout_s=1.0,
             ) as aim,
@@ -156,9 +156,7 @@ def _wanted(names: Sequence[str] | None, known: Mapping[str, GhzScenario]) -> Se
     return list(dict.fromkeys(wanted))
 
 
-def _access(access: Access, start: str) -> Access:
-    if start and access.secure:
-        raise UsageProblem("--start: the mesh that is started speaks no TLS, so leave the options for TLS out")
+def _access(access: Access) -> Access:
     try:
         access.check()
     except WrongAccess as error:

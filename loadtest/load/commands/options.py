@@ -97,6 +97,8 @@ def aimed(
     if start:
         if address:
             raise UsageProblem("--start and --target exclude each other: the mesh that is started is the target")
+        if tls or ca_file:
+            raise UsageProblem("--start: the mesh that is started speaks no TLS, so leave the options for TLS out")
         with started(start) as found:
             yield Running(
                 target(found.target), found.target, {name: pid for name, pid in found.pids.items() if name != "up"}
