@@ -1,13 +1,14 @@
 """One error tree; each class names its gRPC status and whether a retry may help. Only servers turn it into a status."""
 
 import math
+from contextlib import suppress
 from typing import ClassVar
 
 import grpc
 import grpc.aio
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -190,21 +191,23 @@ def trailers(error: WeftError) -> tuple[tuple[str, str | bytes], ...]:
 
 
 def from_rpc(error: grpc.aio.AioRpcError) -> WeftError:
-    """The error that a peer's status stands for, with its details where it sent any."""
+    """The error that a peer's status stands for, with its details where it sent any that can be read."""
     reason, field, delay_s = "", "", None
     message = error.details() or f"the call ended with {error.code().name}"
     try:
         status = rpc_status.from_call(error)  # type: ignore[arg-type] # the stubs know only the blocking kind of call
-    except ValueError:
+    except (ValueError, DecodeError):
         status = None
     for packed in status.details if status else ():
         info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-        if packed.Unpack(info):
-            reason = info.reason
-        elif packed.Unpack(bad) and bad.field_violations:
-            field = bad.field_violations[0].field
-        elif packed.Unpack(retry):
-            delay_s = duration_to_seconds(retry.retry_delay)
+        # A peer, or whatever stands in front of it, may send anything.
+        with suppress(DecodeError):
+            if packed.Unpack(info):
+                reason = info.reason
+            elif packed.Unpack(bad) and bad.field_violations:
+                field = bad.field_violations[0].field
+            elif packed.Unpack(retry):
+                delay_s = duration_to_seconds(retry.retry_delay)
     return error_for(error.code().value[0], message, reason=reason, field=field, retry_delay_s=delay_s)
 
 

@@ -8,6 +8,9 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.any_pb2 import Any as Any_
+from google.rpc import status_pb2
+from grpc.aio import Metadata
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from prometheus_client import CollectorRegistry
@@ -67,6 +70,19 @@ async def test_error_crosses_the_wire_whole(error: WeftError) -> None:
     assert found.retry_delay_s == error.retry_delay_s
     trailers = dict(caught.value.trailing_metadata())
     assert ("retry-after" in trailers) == (error.retry_delay_s is not None)
+
+
+GARBAGE = Any_(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff")
+HALF = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message="away", details=[GARBAGE])
+
+
+@pytest.mark.parametrize(
+    "sent", [pytest.param(b"\xff", id="status"), pytest.param(HALF.SerializeToString(), id="detail")]
+)
+def test_details_that_cannot_be_read_leave_the_status(sent: bytes) -> None:
+    trailing = Metadata(("grpc-status-details-bin", sent))
+    found = from_rpc(grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, Metadata(), trailing, "away"))
+    assert (type(found), found.message, found.reason) == (Unavailable, "away", "UNAVAILABLE")
 
 
 async def test_unexpected_error_tells_the_caller_nothing_of_our_inside() -> None:
