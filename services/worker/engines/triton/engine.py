@@ -173,6 +173,14 @@ class TritonEngine:
         self._gather.ended(request.work.key, outcome, last)
 
     async def _run(self, request: _Request) -> None:
+        """Whatever fails, an error's own handling too, the request ends and leaves its place to another."""
+        try:
+            await self._answer(request)
+        except Exception as caught:
+            self._log.error("request failed", exc_info=caught)
+            self._end(request, Internal("the engine failed on this request; the worker's log has the details"))
+
+    async def _answer(self, request: _Request) -> None:
         try:
             await self._measure(request)
             if request.count >= request.end:
@@ -192,9 +200,6 @@ class TritonEngine:
             if is_away(error):
                 await self.ask()
             self._end(request, from_status(error))
-        except Exception as caught:
-            self._log.error("request failed", exc_info=caught)
-            self._end(request, Internal("the engine failed on this request; the worker's log has the details"))
 
     async def _measure(self, request: _Request) -> None:
         """Where the answer has to end at the latest. Without a tokenizer Triton's first chunk says more."""
@@ -292,11 +297,15 @@ class TritonEngine:
             silent = bool(self._running) and asked_s - self._heard_s > SILENCE_S
             # Its model may have died while Triton itself was away or late, and nothing runs then that could tell.
             if not broken and (self._dead or self._broken or silent):
-                await self._probe()
+                broken = await self._probe()
             self.turned(broken or self._dead)
 
-    async def _probe(self) -> None:
-        """A ready Triton may have lost its model's process: then it leaves streams open for ever, and ends new ones."""
+    async def _probe(self) -> str:
+        """A ready Triton may have lost its model's process: then it leaves streams open for ever, and ends new ones.
+
+        Returns why the model cannot work, empty where it can. A probe without any answer changes nothing: a worker
+        that was broken stays so until the next one, and one whose model is merely busy works on.
+        """
         inputs = to_inputs(self._contract, "a", _PROBE, logprobs=False)
         try:
             async with asyncio.timeout(PROBE_LIMIT_S), self._client.stream(self._contract, inputs) as responses:
@@ -311,6 +320,8 @@ class TritonEngine:
             heed_cancellation(error)
             # A busy model answers late, and a Triton that is away is found out otherwise.
             self._heard_s = monotonic_s()
+            return self._broken
+        return self._dead
 
     def _died(self, said: str) -> None:
         self._dead = f"Triton's model {self._contract.model} has died: {said}"
