@@ -37,6 +37,18 @@ async def test_vectors_tokens_and_what_it_is(server: RemoteServer, load: Load, k
     assert server.keys == {"Bearer secret"}
 
 
+async def test_no_proxy_stands_before_this_machine(
+    server: RemoteServer, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        # Nobody listens there.
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    await load(kind="openai", url=server.url, api_key="secret", start_limit_s=0.0)
+    assert server.keys == {"Bearer secret"}
+
+
 async def test_tei_limits_are_kept_and_what_is_cut_is_told(server: RemoteServer, load: Load) -> None:
     model = await load(kind="tei", url=server.url, batch_texts=32)
     assert model.batches.texts == MAX_TEXTS

@@ -8,6 +8,7 @@ import httpx
 
 from services.embedder.ports import Prepared
 from services.kit.errors import Exhausted, Internal, InvalidArgument, Unavailable, WeftError
+from services.kit.plain_text import is_this_machine
 from services.kit.settings.embedder import EmbeddingModelSettings
 
 _CONNECT_S = 5.0
@@ -25,15 +26,18 @@ class JsonClient:
         self._name = name
         self._url = url
         key = api_key or settings.api_key.get_secret_value()
+        here = is_this_machine(url)
         verify: ssl.SSLContext | bool = True
-        if settings.ca_file:
-            verify = ssl.create_default_context(cafile=str(settings.ca_file))
+        if settings.ca_file or here:
+            verify = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
         self._client = httpx.AsyncClient(
             base_url=url,
             headers={"authorization": f"Bearer {key}"} if key else {},
             limits=httpx.Limits(max_connections=settings.connections),
             timeout=httpx.Timeout(settings.request_timeout_s, connect=_CONNECT_S),
             verify=verify,
+            # A proxy that the environment names would be another machine, which reads the key on its way back here.
+            trust_env=not here,
         )
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ from services.embedder.models.remote.http import estimated
 from services.embedder.ports import Prepared
 from services.kit.cancellation import heed_cancellation
 from services.kit.errors import Exhausted, Internal, InvalidArgument, Unavailable, WeftError
+from services.kit.plain_text import proxy_options
 from services.kit.settings.embedder import EmbeddingModelSettings
 
 _DESCRIBE_S = 5.0
@@ -40,7 +41,8 @@ class TritonBackend:
         self._remote = settings.remote_name or name
         root = settings.ca_file.read_bytes() if settings.ca_file else None
         credentials = grpc.ssl_channel_credentials(root) if settings.tls else None
-        self._client: Any = triton.InferenceServerClient(settings.url, creds=credentials, channel_args=_OPTIONS)
+        options = [*_OPTIONS, *proxy_options(settings.url)]
+        self._client: Any = triton.InferenceServerClient(settings.url, creds=credentials, channel_args=options)
         self._batches = False
 
     async def describe(self) -> Card:

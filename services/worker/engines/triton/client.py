@@ -11,7 +11,7 @@ import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
 from services.kit.cancellation import heed_cancellation
-from services.kit.plain_text import is_in_the_open
+from services.kit.plain_text import is_in_the_open, proxy_options
 from services.kit.settings.engines.triton import TritonSettings
 from services.worker.engines.triton.contract import Contract, read_contract
 from services.worker.engines.triton.failures import TritonError
@@ -140,7 +140,8 @@ async def connect(settings: TritonSettings) -> AsyncIterator[TritonClient]:
             f"worker.triton.headers would go to {settings.url} in plain text, where others can read them: "
             "set worker.triton.tls, take them out, or set worker.triton.allow_plain_text on a network that you trust"
         )
-    client = triton.InferenceServerClient(settings.url, creds=_credentials(settings), channel_args=_OPTIONS)
+    options = [*_OPTIONS, *proxy_options(settings.url)]
+    client = triton.InferenceServerClient(settings.url, creds=_credentials(settings), channel_args=options)
     try:
         yield TritonClient(client, settings)
     finally:

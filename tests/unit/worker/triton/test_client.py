@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import grpc.aio
 import pytest
 from tritonclient.utils import InferenceServerException
 
 from services.kit.settings.engines.triton import TritonSettings
-from services.worker.engines.triton.client import TritonClient
+from services.worker.engines.triton.client import TritonClient, connect
 
 
 class LateCalls:
@@ -43,3 +44,19 @@ async def test_a_cancelled_call_ends_as_cancelled(ask: Callable[[TritonClient], 
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
+
+
+async def test_no_proxy_stands_before_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_grpc_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("grpc_proxy", "http_proxy"):
+        # Nobody listens there.
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with connect(TritonSettings(url=f"127.0.0.1:{port}")) as client:
+            assert "Method not found" in await client.unready("m", "")
+    finally:
+        await server.stop(None)
