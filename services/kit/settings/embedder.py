@@ -11,6 +11,8 @@ from services.kit.settings.shared import Section
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
 _NEEDED = {"folder": "path", "gguf": "path", "tei": "url", "openai": "url", "triton": "url"}
+# Nothing that could hold a key: no user, no query. A path may have an @, and what is no http address may not.
+_ADDRESS = r"^(https?://([^\s/?#@:\[\]]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?/[^\s?#]*|[^\s?#@]*)$"
 # Kinds that send a key.
 _WITH_KEY = ("tei", "openai")
 
@@ -41,7 +43,7 @@ class EmbeddingModelSettings(Section):
     gpu_layers: int = Field(default=-1, ge=-1, description="Kind gguf: layers on the GPU where there is one; -1: all.")
     url: str = Field(
         default="",
-        pattern=r"^[^@]*$",
+        pattern=_ADDRESS,
         description="Kinds tei and openai: http(s)://host:port with any path; kind triton: host:port. No key in it.",
     )
     remote_name: str = Field(

@@ -19,9 +19,11 @@ from services.kit.settings.shared import GrpcSettings, TelemetrySettings
 from services.kit.settings.worker import WorkerSettings
 
 PREFIX = "WEFT_"
-# Values that no message repeats, by their keys; and what may stand before the host of an address.
-_SECRET = re.compile(r"(^|[._])(key|keys|token|tokens|password|secret|headers)(\.|$)", re.IGNORECASE)
-_IN_URL = re.compile(r"//[^/@\s]+@")
+# Values that no message repeats, by their keys: secrets, and addresses, where a password may stand.
+_SECRET = re.compile(r"(^|[._])(key|keys|token|tokens|password|secret|headers|url|endpoint)(\.|$)", re.IGNORECASE)
+# Wherever else an address was put: what may stand before its host, and from its query on.
+_BEFORE_HOST = re.compile(r".*@", re.DOTALL)
+_QUERY = re.compile(r"[?#].*", re.DOTALL)
 _NOT_SETTINGS = {"WEFT_CONFIG", "WEFT_SUPERVISED"}
 
 
@@ -118,7 +120,8 @@ def _sentence(item: Any) -> str:
         return f"{key}: {item['msg']}"
     if _SECRET.search(key):
         return f"{key}: {item['msg']}"
-    return f"{key}: {item['msg']}, and not {_IN_URL.sub('//…@', repr(item['input']))}"
+    shown = _QUERY.sub("…", _BEFORE_HOST.sub("…@", repr(item["input"])))
+    return f"{key}: {item['msg']}, and not {shown}"
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

@@ -82,17 +82,24 @@ def test_what_would_break_a_request_is_refused(engine: dict[str, object], key: s
 
 
 @pytest.mark.parametrize(
-    "engine",
+    "wrong",
     [
-        pytest.param({"api_key": "s3cret\n"}, id="key"),
-        pytest.param({"base_url": "http://me:s3cret@gpu:8000"}, id="password"),
-        pytest.param({"headers": {"X-Key": "s3cret\n"}}, id="header"),
-        pytest.param({"headers": {"X-Key": ["s3cret"]}}, id="header of a wrong type"),
+        pytest.param({"worker": {"openai": {"api_key": "s3cret\n"}}}, id="key"),
+        pytest.param({"worker": {"openai": {"headers": {"X-Key": "s3cret\n"}}}}, id="header"),
+        pytest.param({"worker": {"openai": {"headers": {"X-Key": ["s3cret"]}}}}, id="header of a wrong type"),
+        pytest.param({"worker": {"openai": {"base_url": "http://me:s3cret@gpu-1:8000"}}}, id="password"),
+        pytest.param({"worker": {"openai": {"base_url": "http://me:x/s3cret@gpu-1/v1"}}}, id="slash in a password"),
+        pytest.param({"worker": {"openai": {"base_url": "http://me:x@s3cret@gpu-1"}}}, id="@ in a password"),
+        pytest.param({"worker": {"openai": {"base_url": "http://gpu-1/v1?api_key=s3cret"}}}, id="query"),
+        pytest.param({"worker": {"triton": {"url": ["me:s3cret@gpu-1:8001"]}}}, id="no scheme"),
+        pytest.param({"router": {"port": "http://me:x/s3cret@gpu-1/v1"}}, id="password at another key"),
+        pytest.param({"router": {"port": "me:x@s3cret@gpu-1:8001"}}, id="@ in a password at another key"),
+        pytest.param({"router": {"port": "http://gpu-1/v1?api_key=s3cret"}}, id="query at another key"),
     ],
 )
-def test_no_message_repeats_a_secret(engine: dict[str, object]) -> None:
+def test_no_message_repeats_a_secret(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError) as caught:
-        load_settings(worker={"openai": engine})
+        load_settings(**wrong)
     assert "s3cret" not in str(caught.value)
 
 
@@ -119,6 +126,13 @@ REMOTE = {"kind": "openai", "url": "http://gpu-1:8000/v1", "api_key": "s3cret"}
         pytest.param({}, "allow_plain_text", id="key"),
         pytest.param({"kind": "tei"}, "allow_plain_text", id="another-kind"),
         pytest.param({"api_key": "", "url": "http://me:s3cret@gpu-1/v1"}, "url", id="key-in-url"),
+        pytest.param({"api_key": "", "url": "http://me:x/s3cret@gpu-1/v1"}, "url", id="slash-in-password"),
+        pytest.param({"api_key": "", "url": "http://me:x@s3cret@gpu-1"}, "url", id="at-in-password"),
+        pytest.param({"api_key": "", "url": "me:s3cret@gpu-1:8001"}, "url", id="password-without-scheme"),
+        pytest.param({"api_key": "", "url": "http://gpu-1/v1?api_key=s3cret"}, "url", id="query"),
+        pytest.param({"api_key": "", "url": "http://gpu-1/v1#s3cret"}, "url", id="fragment"),
+        pytest.param({"api_key": "", "url": "http://gpu-1:8000/models/me@2"}, "", id="at-in-path"),
+        pytest.param({"api_key": "", "kind": "triton", "url": "dns:///gpu-1:8001"}, "", id="grpc"),
         pytest.param({"url": "http://127.0.0.1.example.org"}, "allow_plain_text", id="looks-like-loopback"),
         pytest.param({"api_key": "s3cret\n"}, "printable ASCII", id="line-break"),
         pytest.param({"allow_plain_text": True}, "", id="allowed"),
