@@ -89,9 +89,11 @@ class RetrieverSettings(Section):
     ingest: IngestSettings = IngestSettings()
 
     def _keep_qdrants_key(self) -> None:
-        url = self.qdrant_url.get_secret_value()
+        url = self.qdrant_url.get_secret_value().strip()
         sends = self.store == "qdrant" and bool(self.qdrant_api_key.get_secret_value())
-        if sends and not self.qdrant_allow_plain_text and is_in_the_open(url):
+        # To an address without a scheme Qdrant's client speaks TLS wherever there is a key.
+        plain = url.lower().startswith("http:") and is_in_the_open(url)
+        if sends and not self.qdrant_allow_plain_text and plain:
             raise ValueError(
                 "qdrant_api_key would go to the server in plain text, where others can read it: set an https address "
                 "in qdrant_url, or set qdrant_allow_plain_text on a network that you trust"

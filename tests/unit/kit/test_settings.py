@@ -159,6 +159,8 @@ def test_an_embedding_servers_key_stays_private(change: dict[str, object], said:
         pytest.param({}, False, id="in-the-open"),
         pytest.param({"qdrant_url": "https://store-1:6333"}, True, id="tls"),
         pytest.param({"qdrant_url": "http://localhost:6333"}, True, id="loopback"),
+        pytest.param({"qdrant_url": "store-1.example.org:6333"}, True, id="tls-without-scheme"),
+        pytest.param({"qdrant_url": "HTTP://store-1:6333"}, False, id="in-the-open-in-capitals"),
         pytest.param({"qdrant_allow_plain_text": True}, True, id="allowed"),
         pytest.param({"qdrant_api_key": ""}, True, id="no-key"),
     ],
