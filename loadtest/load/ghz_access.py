@@ -49,7 +49,7 @@ class Access:
         return json.dumps(dict(self.metadata))
 
     def check(self) -> None:
-        """Raises WrongAccess for files that are missing or unreadable, hold no certificate, or do not belong together."""
+        """Raises WrongAccess for files that are missing, unreadable, without a certificate, or not of one pair."""
         if self.skip_verify and (self.ca_file or self.server_name):
             raise WrongAccess("--skip-verify believes any certificate: leave --ca-file and --server-name out, or it")
         if bool(self.cert_file) != bool(self.key_file):
