@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 import pytest
+from typer.testing import CliRunner
 
 from loadtest.load.capacity import GROW, Bounds, Found, Probe, Tally, next_rate, tallies
+from loadtest.load.commands.app import build
 
 
 def _search(
@@ -103,3 +105,9 @@ def test_bounds(change: dict[str, object], word: str) -> None:
     }
     broken = Bounds(0.5, 0.06, 0.01).broken_by(whole | change)
     assert (word in broken) if word else not broken
+
+
+def test_more_confirming_runs_than_a_search_can_make_are_refused() -> None:
+    refused = CliRunner().invoke(build(), ["capacity", "--confirm", "21"])
+    assert refused.exit_code == 2
+    assert "20" in refused.output
