@@ -69,6 +69,7 @@ def capacity(
     key_env: options.KeyEnv = "",
     tls: options.Tls = False,
     ca_file: options.CaFile = "",
+    allow_plain_text: options.PlainText = False,
     seed: options.Seed = 1,
     name: options.Name = "capacity",
     out: options.Out = options.OUT,
@@ -102,6 +103,7 @@ def capacity(
         key_env=key_env,
         tls=tls,
         ca_file=ca_file,
+        allow_plain_text=allow_plain_text,
         timeout_s=timeout_s,
     ) as aim:
         search = Search(aim, base, bounds, seconds)

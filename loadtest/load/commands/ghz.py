@@ -67,6 +67,7 @@ def ghz(
     key_env: options.KeyEnv = "",
     tls: options.Tls = False,
     ca_file: options.CaFile = "",
+    allow_plain_text: options.PlainText = False,
     cert_file: CertFile = "",
     key_file: KeyFile = "",
     server_name: ServerName = "",
@@ -108,6 +109,7 @@ def ghz(
                 key_env=key_env,
                 tls=access.secure,
                 ca_file=ca_file,
+                allow_plain_text=allow_plain_text,
                 timeout_s=1.0,
             ) as aim,
         ):

@@ -22,9 +22,12 @@ from loadtest.mesh import Mesh, mesh
 from services.cli import consoles
 from services.cli.problem import Problem, UsageProblem
 from services.cli.target import address_of
+from services.kit.plain_text import is_in_the_open
 from services.kit.settings import load_settings
 
 OUT = Path("load-results")
+_KEY_HEADERS = ("authorization", "api-key")
+"""How the names of headers end that let somebody in."""
 
 Address = Annotated[str | None, typer.Option("--target", help="host:port.", show_default="the mesh that runs here")]
 Start = Annotated[
@@ -37,6 +40,9 @@ Header = Annotated[list[str] | None, typer.Option("--header", "-H", help="'Name:
 KeyEnv = Annotated[str, typer.Option(help="Environment variable with a key, sent as a bearer token.")]
 Tls = Annotated[bool, typer.Option("--tls", help="Use TLS with the system's certificates.")]
 CaFile = Annotated[str, typer.Option(help="Use TLS and trust this certificate.")]
+PlainText = Annotated[
+    bool, typer.Option("--allow-plain-text", help="Send keys to another machine without TLS, readable on the way.")
+]
 TimeoutS = Annotated[float, typer.Option(min=0.1, help="Longest time for one answer.")]
 PromptTokens = Annotated[int, typer.Option(min=1, max=1_000_000, help="Tokens of each prompt, about.")]
 SharedTokens = Annotated[int, typer.Option(min=0, help="Of those, tokens of a system prompt that all share.")]
@@ -79,16 +85,13 @@ def aimed(
     key_env: str,
     tls: bool,
     ca_file: str,
+    allow_plain_text: bool,
     timeout_s: float,
 ) -> Iterator[Running]:
     """The target of a run; with `start`, a mesh that lives as long. Raises UsageProblem for options that cannot be."""
     if ca_file and not Path(ca_file).is_file():
         raise UsageProblem(f"--ca-file: there is no file {ca_file}")
-    fields = [*map(_header, headers)]
-    if key_env:
-        if not (key := os.environ.get(key_env)):
-            raise UsageProblem(f"--key-env: the environment has no {key_env}")
-        fields.append(("Authorization", f"Bearer {key}"))
+    fields = _fields(headers, key_env)
 
     def target(where: str) -> Target:
         base = target_at(where, model=model, timeout_s=timeout_s)
@@ -105,8 +108,30 @@ def aimed(
             )
         return
     where = address_of(address, load_settings())
+    if not (tls or ca_file or allow_plain_text):
+        _check_privacy(where, fields)
     # Calls beside the load go without TLS; behind it, nothing is looked at.
     yield Running(target(where), "" if tls or ca_file else where, _local_pids(where))
+
+
+def _fields(headers: Sequence[str], key_env: str) -> list[tuple[str, str]]:
+    """The headers, and the key that a variable holds."""
+    fields = [*map(_header, headers)]
+    if key_env:
+        if not (key := os.environ.get(key_env)):
+            raise UsageProblem(f"--key-env: the environment has no {key_env}")
+        fields.append(("Authorization", f"Bearer {key}"))
+    return fields
+
+
+def _check_privacy(where: str, fields: Sequence[tuple[str, str]]) -> None:
+    """Raises UsageProblem where others could read a key on its way; only for what is sent without TLS."""
+    keys = [name for name, _ in fields if name.lower().endswith(_KEY_HEADERS)]
+    if keys and is_in_the_open(where):
+        raise UsageProblem(
+            f"{', '.join(keys)} would go to {where} in plain text, where others can read it: use --tls or --ca-file, "
+            "or --allow-plain-text on a network that you trust"
+        )
 
 
 def target_at(where: str, *, model: str, timeout_s: float) -> Target:

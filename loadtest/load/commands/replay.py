@@ -83,6 +83,7 @@ def replay(
     key_env: options.KeyEnv = "",
     tls: options.Tls = False,
     ca_file: options.CaFile = "",
+    allow_plain_text: options.PlainText = False,
     seed: options.Seed = 1,
     name: options.Name = "",
     out: options.Out = options.OUT,
@@ -127,6 +128,7 @@ def replay(
         key_env=key_env,
         tls=tls,
         ca_file=ca_file,
+        allow_plain_text=allow_plain_text,
         timeout_s=timeout_s,
     ) as aim:
         outcome = measure(aim, scenario, name, requests=requests(part, size, seed), extra=extra)

@@ -50,6 +50,7 @@ def run(
     key_env: options.KeyEnv = "",
     tls: options.Tls = False,
     ca_file: options.CaFile = "",
+    allow_plain_text: options.PlainText = False,
     seed: options.Seed = 1,
     name: options.Name = "run",
     out: options.Out = options.OUT,
@@ -90,6 +91,7 @@ def run(
         key_env=key_env,
         tls=tls,
         ca_file=ca_file,
+        allow_plain_text=allow_plain_text,
         timeout_s=timeout_s,
     ) as aim:
         if len(counts) > 1:
