@@ -30,6 +30,7 @@ from loadtest.load.runner import Clock, Runner
 from loadtest.machine import between, tree_used
 from loadtest.mesh import mesh
 from loadtest.report import console as new_console
+from services.kit.cores import cores
 from tests.engines.missing import Missing, environment
 from tests.engines.servers import vllm_server
 from tests.fakes.tiny_hf import write_tiny_hf
@@ -94,7 +95,7 @@ def theirs(folder: Path) -> Iterator[System]:
             own = folder / str(number)
             own.mkdir()
             # As many threads as `weft up` gives each of two workers, and nothing that the other side does not serve.
-            threads = max(1, len(os.sched_getaffinity(0)) // 2)
+            threads = max(1, cores() // 2)
             server = vllm_server(own, slots=SLOTS, context_tokens=CONTEXT_TOKENS, adapters=False, threads=threads)
             urls.append(stack.enter_context(server))
         port = free_port()

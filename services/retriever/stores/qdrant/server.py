@@ -1,7 +1,7 @@
 """Calls to a Qdrant server: retried where that may help, and their failures as this service's own errors."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import grpc
@@ -12,7 +12,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from services.kit.errors import Exhausted, Internal, Unavailable, WeftError
-from services.kit.plain_text import is_this_machine
+from services.kit.plain_text import is_this_machine, proxy_options
 from services.kit.settings.retriever import RetrieverSettings
 from services.retriever.absence import no_collection
 from services.retriever.stores.reach import Reach
@@ -30,10 +30,6 @@ Answer = TypeVar("Answer")
 def client_of(settings: RetrieverSettings) -> AsyncQdrantClient:
     """A client of the server that the settings name; it connects with its first call."""
     url = settings.qdrant_url.get_secret_value()
-    # What stays on this machine goes through no proxy that the environment names.
-    direct: dict[str, Any] = {}
-    if is_this_machine(url):
-        direct = {"trust_env": False, "grpc_options": {"grpc.enable_http_proxy": 0}}
     return AsyncQdrantClient(
         url=url,
         port=urlsplit(url).port or 6333,
@@ -43,7 +39,9 @@ def client_of(settings: RetrieverSettings) -> AsyncQdrantClient:
         timeout=int(settings.store_timeout_s),
         # It would ask the server at once, and block.
         check_compatibility=False,
-        **direct,
+        # What stays on this machine goes through no proxy that the environment names.
+        trust_env=not is_this_machine(url),
+        grpc_options=dict(proxy_options(url)),
     )
 
 

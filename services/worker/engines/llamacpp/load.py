@@ -1,7 +1,6 @@
 """Loads a GGUF file into llama.cpp and opens the engine on it."""
 
 import asyncio
-import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -10,6 +9,7 @@ from typing import Any
 
 import xllamacpp
 
+from services.kit.cores import cores
 from services.kit.errors import WeftError
 from services.kit.settings.worker import WorkerSettings
 from services.worker.engines.http import HttpClient
@@ -110,7 +110,7 @@ def _params(settings: WorkerSettings, path: Path, about: About, key: str, *, on_
     params.n_gpu_layers = settings.llamacpp.gpu_layers
     if on_cpu:
         params.n_batch = CPU_BATCH_TOKENS
-    threads = settings.llamacpp.threads or len(os.sched_getaffinity(0))
+    threads = settings.llamacpp.threads or cores()
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
     # Its loopback port is for this process alone.
